@@ -1,0 +1,107 @@
+"""Run batches of agent tasks under an execution strategy chosen by one word.
+
+The tree stands on itself without a circle, lowest first:
+
+- ``errors``, ``hookspecs``, then ``task``: the values.
+- ``source``, ``intake``: where tasks come from; ``scope``, ``loops``, ``invoke``: what runs where
+  a task runs; ``report``; ``plugins``.
+- ``outbox``, ``slots``, ``threads``: what strategies are built of; ``strategy``, ``transport``.
+- ``specs``, ``selection``, ``configuration``: from a word to a strategy.
+- ``run``, ``signals``, ``stream``, ``engine``: the pipeline.
+- ``default``, ``nesting``, ``orchestrators``, ``cli``, ``testing``: what people call.
+
+No module here imports a plugin: the strategies that ship with it live in ``stratagem_builtin``
+and come in by entry point like any other.
+"""
+
+from stratagem.default import amap, arun, astream, default_engine, map, run, strategy, stream  # noqa: A004
+from stratagem.engine import AsyncStream, Engine
+from stratagem.errors import (
+    AmbiguousStrategyError,
+    CapabilityError,
+    ConfigurationError,
+    DuplicateKeyError,
+    LateBindingWarning,
+    NestingError,
+    PluginError,
+    RemoteError,
+    RunInterrupted,
+    SpecError,
+    StrategyOptionError,
+    StratagemError,
+    TaskCancelledError,
+    TaskExitError,
+    TaskLostError,
+    TaskTimeoutError,
+    TransportError,
+    UnknownStrategyError,
+)
+from stratagem.hookspecs import hookimpl
+from stratagem.invoke import invoke
+from stratagem.nesting import nested, nested_async
+from stratagem.orchestrators import (
+    Answer,
+    IdeaToQuestionsOrchestrator,
+    UserQuestionOrchestrator,
+)
+from stratagem.plugins import StrategyInfo
+from stratagem.report import HookFailure, Report
+from stratagem.run import Run
+from stratagem.scope import CurrentTask, current_task
+from stratagem.source import Feed, TaskSource
+from stratagem.strategy import ExecutionStrategy, StreamingStrategy
+from stratagem.stream import Stream
+from stratagem.task import Outcome, Status, Task, Wait
+
+__all__ = [
+    "AmbiguousStrategyError",
+    "Answer",
+    "AsyncStream",
+    "CapabilityError",
+    "ConfigurationError",
+    "CurrentTask",
+    "DuplicateKeyError",
+    "Engine",
+    "ExecutionStrategy",
+    "Feed",
+    "HookFailure",
+    "IdeaToQuestionsOrchestrator",
+    "LateBindingWarning",
+    "NestingError",
+    "Outcome",
+    "PluginError",
+    "RemoteError",
+    "Report",
+    "Run",
+    "RunInterrupted",
+    "SpecError",
+    "Status",
+    "StratagemError",
+    "StrategyInfo",
+    "StrategyOptionError",
+    "Stream",
+    "StreamingStrategy",
+    "Task",
+    "TaskCancelledError",
+    "TaskExitError",
+    "TaskLostError",
+    "TaskSource",
+    "TaskTimeoutError",
+    "TransportError",
+    "UnknownStrategyError",
+    "UserQuestionOrchestrator",
+    "Wait",
+    "amap",
+    "arun",
+    "astream",
+    "current_task",
+    "default_engine",
+    "hookimpl",
+    "invoke",
+    "map",
+    "nested",
+    "nested_async",
+    "run",
+    "strategy",
+    "stream",
+]

@@ -1,0 +1,358 @@
+"""The engine: one word chooses the strategy, everything else stays the same."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import nullcontext
+from contextvars import copy_context
+from types import TracebackType
+from typing import Any, Literal, Self, TypedDict, Unpack
+
+from stratagem.configuration import read_configuration
+from stratagem.errors import CapabilityError, NestingError
+from stratagem.invoke import callable_name
+from stratagem.loops import running_on
+from stratagem.plugins import Plugins
+from stratagem.report import Report
+from stratagem.run import Announcer, Run, observed_strategies
+from stratagem.scope import current_task
+from stratagem.selection import SpecLike, build, read_spec
+from stratagem.signals import interruptible
+from stratagem.strategy import ExecutionStrategy, warn_of_late_binding
+from stratagem.stream import KEEP, Plan, Stream
+from stratagem.task import Outcome
+from stratagem.threads import call_in_thread
+
+__all__ = ["AsyncStream", "Engine", "Options"]
+
+Callables = Iterable[Callable[[], Any]] | AsyncIterable[Callable[[], Any]]
+Items = Iterable[Any] | AsyncIterable[Any]
+
+
+class Options(TypedDict, total=False):
+    """Be the options of a run, the same for all forms.
+
+    Attributes:
+        strategy: a spec, or a strategy object; by default what the engine was made with,
+            else what is configured, else ``threads``.
+        on_error: ``"collect"`` failures (the default), or ``"raise"`` the first in time.
+        max_errors: stop the run when so many tasks have failed.
+        timeout: seconds that one attempt of a task may run, from when it begins.
+        key: gives the key of an item, for ``map``, or of a callable; by default its index.
+        log: the level of the lifecycle log: True for ``"info"``, ``"debug"``; quiet by default.
+        progress: show progress on stderr: True, False, or None to go by the terminal.
+    """
+
+    strategy: "SpecLike | ExecutionStrategy | None"
+    on_error: Literal["collect", "raise"]
+    max_errors: int | None
+    timeout: float | None
+    key: Callable[[Any], object] | None
+    log: str | bool | None
+    progress: bool | None
+
+
+class Engine:
+    """Run batches of tasks under strategies chosen by name.
+
+    It keeps the strategies that it makes from specs, with their warm workers and loops,
+    until it is closed.
+
+    Args:
+        strategy: what runs a batch whose call names no strategy.
+        plugins: names of entry points, to load no others beside what ships with stratagem;
+            plugin objects among them are registered as they are.
+        block: names of entry points that are not loaded.
+
+    Raises:
+        PluginError: a plugin object does not fit the hooks.
+    """
+
+    def __init__(
+        self,
+        strategy: "SpecLike | ExecutionStrategy | None" = None,
+        *,
+        plugins: Iterable[object] | None = None,
+        block: Iterable[str] = (),
+    ) -> None:
+        given = [] if plugins is None else list(plugins)
+        names = [plugin for plugin in given if isinstance(plugin, str)]
+        objects = [plugin for plugin in given if not isinstance(plugin, str)]
+        only = names if names or (plugins is not None and not objects) else None
+        self.plugins = Plugins(allow=only, block=block)
+        for plugin in objects:
+            self.plugins.register(plugin)
+        self._default = strategy
+        self._lock = threading.Lock()
+        self._made: dict[str, ExecutionStrategy] = {}
+
+    def run(self, callables: Callables, **options: Unpack[Options]) -> Report:
+        """Run callables of no arguments and report on all.
+
+        Args:
+            callables: a sequence, an iterable that may be endless or block, or an async iterable.
+            options: see ``Options``.
+
+        Raises:
+            SpecError, ConfigurationError: no strategy can be made of what is asked for.
+            CapabilityError: the strategy cannot do what is asked for.
+            DuplicateKeyError: ``key`` gives one key twice.
+            RunInterrupted: a signal stopped the run.
+            BaseException: what the input raised, or with ``on_error="raise"`` the first failure.
+                Whatever is raised once the run has begun carries the partial report as ``report``.
+        """
+        warn_of_late_binding(callables, stacklevel=2)
+        return _collect(self._open(None, callables, None, options))
+
+    def map(
+        self, function: Callable[[Any], Any], items: Items, **options: Unpack[Options]
+    ) -> Report:
+        """Call ``function`` with each item and report on all; otherwise as ``run``."""
+        return _collect(self._open(function, items, None, options))
+
+    def stream(self, callables: Callables, **options: Unpack[Options]) -> Stream:
+        """Run callables and give their outcomes as they end; otherwise as ``run``."""
+        warn_of_late_binding(callables, stacklevel=2)
+        return self._open(None, callables, KEEP, options)
+
+    def stream_map(
+        self, function: Callable[[Any], Any], items: Items, **options: Unpack[Options]
+    ) -> Stream:
+        """Call ``function`` with each item and give outcomes as they end; otherwise as ``run``."""
+        return self._open(function, items, KEEP, options)
+
+    async def arun(self, callables: Callables, **options: Unpack[Options]) -> Report:
+        """Run callables while the loop goes on, async ones on it; otherwise as ``run``."""
+        warn_of_late_binding(callables, stacklevel=2)
+        return await self._collect_async(None, callables, options)
+
+    async def amap(
+        self, function: Callable[[Any], Any], items: Items, **options: Unpack[Options]
+    ) -> Report:
+        """Call ``function`` with each item while the loop goes on; otherwise as ``run``."""
+        return await self._collect_async(function, items, options)
+
+    def astream(self, callables: Callables, **options: Unpack[Options]) -> "AsyncStream":
+        """Give outcomes as they end, while the loop goes on; async callables run on it.
+
+        Call it where a loop runs; otherwise as ``run``.
+        """
+        warn_of_late_binding(callables, stacklevel=2)
+        loop = asyncio.get_running_loop()
+        with running_on(loop):
+            return AsyncStream(self._open(None, callables, KEEP, options), loop)
+
+    async def _collect_async(
+        self, function: Callable[[Any], Any] | None, items: Items, options: Options
+    ) -> Report:
+        with running_on(asyncio.get_running_loop()):
+            stream = self._open(function, items, None, options)
+        return await call_in_thread(stream.collect, on_cancel=stream.stop)
+
+    def strategy(self, spec: "SpecLike | None" = None) -> ExecutionStrategy:
+        """Make a strategy of a spec, to be closed by the caller.
+
+        Args:
+            spec: text or a table; what is configured by default.
+
+        Raises:
+            SpecError, ConfigurationError: it cannot be made.
+        """
+        return build(read_spec(read_configuration().strategy if spec is None else spec), self.plugins)
+
+    def close(self) -> None:
+        """Close every strategy that this engine made; it makes new ones when used again."""
+        with self._lock:
+            made, self._made = list(self._made.values()), {}
+        for strategy in made:
+            strategy.close()
+
+    def __enter__(self) -> Self:
+        """Give the engine itself."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the engine."""
+        self.close()
+
+    def _open(
+        self,
+        function: Callable[[Any], Any] | None,
+        items: Items,
+        keep: int | None,
+        options: Options,
+    ) -> Stream:
+        plan = Plan(
+            items,
+            function,
+            options.get("on_error", "collect"),
+            options.get("max_errors"),
+            options.get("timeout"),
+            options.get("key"),
+            keep,
+        )
+        strategy, label = self._strategy_for(options.get("strategy"))
+        _refuse_inside_own_listener(strategy, label)
+        if plan.timeout is not None and not strategy.enforces_timeouts:
+            raise CapabilityError(
+                f"strategy {label!r} cannot stop a task, so it takes no timeout; "
+                f"{self._those_that_can('enforces_timeouts')}"
+            )
+        run = Run(
+            label,
+            plan.total,
+            "" if function is None else callable_name(function),
+            options.get("log"),
+            options.get("progress"),
+            current_task(),
+        )
+        announcer = Announcer(run, self.plugins.manager, strategy)
+
+        def open_children(callables: Sequence[Callable[[], Any]]) -> Stream:
+            nested: Options = {"strategy": strategy, "on_error": "raise", "progress": False}
+            if "log" in options:
+                nested["log"] = options["log"]
+            return self._open(None, callables, None, nested)
+
+        return Stream(plan, strategy, run, announcer, open_children)
+
+    def _strategy_for(
+        self, given: "SpecLike | ExecutionStrategy | None"
+    ) -> tuple[ExecutionStrategy, str]:
+        wanted = self._default if given is None else given
+        if wanted is None:
+            wanted = read_configuration().strategy
+        if isinstance(wanted, ExecutionStrategy):
+            return wanted, type(wanted).__name__
+        spec = read_spec(wanted)
+        with self._lock:
+            strategy = self._made.get(repr(spec))
+            if strategy is None:
+                strategy = self._made[repr(spec)] = build(spec, self.plugins)
+        return strategy, spec.text
+
+    def _those_that_can(self, capability: str) -> str:
+        names = [
+            offer.info.name
+            for offer in self.plugins.offers()
+            if getattr(offer.info.factory, capability, False) is True
+        ]
+        return f"use one that can: {', '.join(sorted(names))}" if names else "none installed can"
+
+
+def _collect(stream: Stream) -> Report:
+    guard = interruptible(stream.interrupt) if stream.run.parent is None else nullcontext()
+    with guard:
+        return stream.collect()
+
+
+def _refuse_inside_own_listener(strategy: ExecutionStrategy, label: str) -> None:
+    observed = observed_strategies.get()
+    if any(one is other for one in _chain(strategy) for outer in observed for other in _chain(outer)):
+        raise NestingError(
+            f"a listener cannot start a run on the strategy that it observes ({label}): "
+            "give the run a strategy of its own, or start it after the observed run has ended"
+        )
+
+
+def _chain(strategy: object) -> list[object]:
+    chain: list[object] = []
+    while isinstance(strategy, ExecutionStrategy):
+        chain.append(strategy)
+        strategy = getattr(strategy, "inner", None)
+    return chain
+
+
+class AsyncStream(AsyncIterator[Outcome]):
+    """Be the outcomes of a run, for a caller with a loop.
+
+    Iterate over it, in an ``async with`` block where you may leave early.
+
+    Attributes:
+        run: the run, as listeners see it.
+    """
+
+    _READ_AHEAD = 64
+
+    def __init__(self, stream: Stream, loop: asyncio.AbstractEventLoop) -> None:
+        self.run = stream.run
+        self._stream = stream
+        self._loop = loop
+        self._arrived = asyncio.Event()
+        self._outcomes: deque[Outcome] = deque()
+        self._room = threading.Semaphore(self._READ_AHEAD)
+        self._over = False
+        self._failure: BaseException | None = None
+        self._pump: asyncio.Task[None] | None = None
+
+    def __aiter__(self) -> Self:
+        """Give the stream itself."""
+        return self
+
+    async def __anext__(self) -> Outcome:
+        """Give the next outcome; raises as ``Stream`` does."""
+        if self._pump is None:
+            self._pump = self._loop.create_task(self._run_pump(), context=copy_context())
+        while True:
+            self._arrived.clear()
+            if self._outcomes:
+                self._room.release()
+                return self._outcomes.popleft()
+            if self._over:
+                failure, self._failure = self._failure, None
+                if failure is not None:
+                    raise failure
+                raise StopAsyncIteration
+            await self._arrived.wait()
+
+    async def _run_pump(self) -> None:
+        try:
+            await call_in_thread(self._read, on_cancel=self._stop_reading)
+        finally:
+            self._over = True
+            self._arrived.set()
+
+    def _read(self) -> None:
+        try:
+            for outcome in self._stream:
+                self._room.acquire()
+                self._outcomes.append(outcome)
+                self._loop.call_soon_threadsafe(self._arrived.set)
+        except BaseException as error:  # noqa: BLE001 - raised where the outcomes are awaited
+            self._failure = error
+
+    def _stop_reading(self) -> None:
+        self._stream.stop()
+        self._room.release(2**30)
+
+    async def aclose(self) -> None:
+        """Stop the run and wait until everything announced is settled."""
+        self._stop_reading()
+        if self._pump is None:
+            self._stream.close()
+        else:
+            await asyncio.wait([self._pump])
+
+    @property
+    def report(self) -> Report:
+        """Report on the run, as ``Stream.report`` does."""
+        return self._stream.report
+
+    async def __aenter__(self) -> Self:
+        """Give the stream itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the stream."""
+        await self.aclose()

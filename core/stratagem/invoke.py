@@ -1,0 +1,157 @@
+"""What runs where the task runs: one call, made safe, timed, and turned into an outcome."""
+
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from functools import partial
+from inspect import CO_COROUTINE, iscoroutinefunction
+from threading import current_thread
+from types import FunctionType, MethodType
+from typing import Any
+
+from stratagem.loops import run_alone
+from stratagem.scope import Entered, Hold, enter_task, leave, run_scope
+from stratagem.task import Outcome, Status, Task
+
+__all__ = ["Bound", "callable_name", "enter", "failed", "invoke", "is_async", "is_awaitable", "leave"]
+
+
+class Bound:
+    """Call ``function`` with ``item``; the tasks of one ``map`` share the function."""
+
+    __slots__ = ("function", "item")
+
+    def __init__(self, function: Callable[[Any], Any], item: object) -> None:
+        self.function = function
+        self.item = item
+
+    def __call__(self) -> Any:
+        """Make the call."""
+        return self.function(self.item)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as function and item."""
+        return (Bound, (self.function, self.item))
+
+
+def invoke(
+    task: Task,
+    *,
+    finish: Callable[[Awaitable[Any]], Any] = run_alone,
+    hold: Hold | None = None,
+    worker: str | None = None,
+) -> Outcome:
+    """Run ``task`` here and now, and give its outcome whatever it raises.
+
+    It runs in a copy of the context variables of its run.
+
+    Args:
+        task: the task.
+        finish: gives the result of an awaitable that the call returned.
+        hold: the slot that the task holds, to be lent while it waits for children.
+        worker: who runs it; the name of the thread by default.
+    """
+    context = copy_context() if task.context is None else task.context.copy()
+    if worker is None:
+        worker = current_thread().name
+    started_at = time.time()
+    began = time.perf_counter()
+    try:
+        value = context.run(_call, task, hold, finish)
+    except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
+        seconds = time.perf_counter() - began
+        return failed(task, without_own_frames(error), Status.ERROR, started_at, seconds, worker)
+    return Outcome(
+        task.index,
+        task.key,
+        task.name,
+        Status.OK,
+        value,
+        None,
+        started_at,
+        time.perf_counter() - began,
+        worker,
+        task.attempt,
+    )
+
+
+def _call(task: Task, hold: Hold | None, finish: Callable[[Awaitable[Any]], Any]) -> Any:
+    enter(task, hold)
+    value = task.call()
+    if hasattr(type(value), "__await__"):
+        return finish(value)
+    return value
+
+
+def enter(task: Task, hold: Hold | None) -> Entered:
+    """Make ``task`` the current one here, also for lines that structlog writes."""
+    token = enter_task(task, hold)
+    if "structlog.contextvars" in sys.modules:
+        scope = run_scope.get()
+        sys.modules["structlog.contextvars"].bind_contextvars(
+            run_id="" if scope is None else scope.run_id, task_key=task.key
+        )
+    return token
+
+
+def failed(
+    task: Task,
+    error: BaseException,
+    status: Status,
+    started_at: float = 0.0,
+    seconds: float = 0.0,
+    worker: str = "",
+) -> Outcome:
+    """Give the outcome of a task that did not succeed."""
+    return Outcome(
+        task.index,
+        task.key,
+        task.name,
+        status,
+        None,
+        error,
+        started_at,
+        seconds,
+        worker,
+        task.attempt,
+    )
+
+
+def without_own_frames(error: BaseException) -> BaseException:
+    """Cut the frames of this package from the head of the traceback of ``error``."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals.get("__name__", "").startswith(
+        ("stratagem.", "stratagem_builtin.")
+    ):
+        traceback = traceback.tb_next
+    return error.with_traceback(traceback)
+
+
+def is_awaitable(value: object) -> bool:
+    """Tell whether ``value`` must be awaited to have a result."""
+    return hasattr(type(value), "__await__")
+
+
+def is_async(call: Callable[..., Any]) -> bool:
+    """Tell, without calling it, whether ``call`` is a coroutine function."""
+    while True:
+        if type(call) is Bound:
+            call = call.function
+        elif type(call) is partial:
+            call = call.func
+        elif type(call) is MethodType:
+            call = call.__func__
+        else:
+            break
+    if type(call) is FunctionType and call.__code__.co_flags & CO_COROUTINE:
+        return True
+    return iscoroutinefunction(call) or iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
+
+
+def callable_name(call: object) -> str:
+    """Name a callable for people: its qualified name, that of what it wraps, or of its type."""
+    while isinstance(call, partial | Bound):
+        call = call.func if isinstance(call, partial) else call.function
+    name = getattr(call, "__qualname__", None)
+    return name if isinstance(name, str) else type(call).__qualname__

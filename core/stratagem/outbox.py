@@ -1,0 +1,98 @@
+"""Outcomes on their way from the workers of a stream to its one consumer."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from stratagem.scope import current_hold
+from stratagem.task import Outcome
+
+__all__ = ["Outbox"]
+
+
+class Outbox:
+    """Hand outcomes from any thread to one consumer, who sleeps only while there are none.
+
+    Producers keep the bound themselves: one that finds it ``full`` takes no further task
+    and asks to be resumed.
+
+    Args:
+        bound: how many unread outcomes make it full.
+    """
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._outcomes: deque[Outcome] = deque()
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._asleep = False
+        self._when_room: deque[Callable[[], None]] = deque()
+
+    def __len__(self) -> int:
+        """Count the unread outcomes."""
+        return len(self._outcomes)
+
+    @property
+    def full(self) -> bool:
+        """Tell whether producers should pause."""
+        return len(self._outcomes) >= self._bound
+
+    def put(self, outcome: Outcome) -> None:
+        """Add an outcome; never blocks."""
+        self._outcomes.append(outcome)
+        if self._asleep:
+            self.ring()
+
+    def ring(self) -> None:
+        """Rouse the consumer, to look around even if there is no outcome."""
+        self._asleep = False
+        try:
+            self._bell.release()
+        except RuntimeError:  # it rings already
+            return
+
+    def resume_when_room(self, resume: Callable[[], None]) -> None:
+        """Have ``resume`` called once, when half of the outcomes have been read."""
+        self._when_room.append(resume)
+        if len(self._outcomes) <= self._bound // 2:
+            self._resume()
+
+    def _resume(self) -> None:
+        for _ in range(len(self._when_room)):  # one that is full again asks again, behind these
+            try:
+                resume = self._when_room.popleft()
+            except IndexError:
+                return
+            resume()
+
+    def get(self) -> Outcome | None:
+        """Give the oldest unread outcome; None when there is none. Only the consumer calls it."""
+        if not self._outcomes:
+            return None
+        outcome = self._outcomes.popleft()
+        if self._when_room and len(self._outcomes) <= self._bound // 2:
+            self._resume()
+        return outcome
+
+    def sleep(self, stirring: Callable[[], bool], timeout: float = -1) -> None:
+        """Wait until the bell rings, unless something stirs already. Only the consumer calls it.
+
+        The task in which the consumer runs, if any, lends its slot meanwhile.
+
+        Args:
+            stirring: looked at after the consumer has said that it sleeps, so no ring is missed.
+            timeout: seconds at the most; -1 for no bound.
+        """
+        self._bell.acquire(blocking=False)
+        self._asleep = True
+        if self._outcomes or stirring():
+            self._asleep = False
+            return
+        hold = current_hold()
+        lent = hold is not None and hold.lend()
+        try:
+            self._bell.acquire(timeout=timeout)
+        finally:
+            self._asleep = False
+            if lent and hold is not None:
+                hold.reclaim()

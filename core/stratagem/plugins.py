@@ -1,0 +1,264 @@
+"""Plugins: found by entry point, loaded one by one, each failure kept to itself."""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import importlib_metadata
+import pluggy
+
+from stratagem import hookspecs
+from stratagem.errors import AmbiguousStrategyError, PluginError, UnknownStrategyError
+
+if TYPE_CHECKING:
+    from stratagem.strategy import ExecutionStrategy
+
+__all__ = ["PluginRow", "PluginState", "Plugins", "StrategyInfo"]
+
+GROUP = "stratagem"
+OWN_DISTRIBUTION = "stratagem"
+_log = logging.getLogger("stratagem")
+
+
+@attrs.frozen
+class StrategyInfo:
+    """Offer a strategy by name.
+
+    Attributes:
+        name: the word that chooses it.
+        factory: makes it; its keyword parameters are the options, those annotated with
+            ``ExecutionStrategy`` take specs.
+        summary: one line for people.
+    """
+
+    name: str
+    factory: "Callable[..., ExecutionStrategy]"
+    summary: str = ""
+
+
+class PluginState(StrEnum):
+    """Name what became of a plugin that is installed."""
+
+    LOADED = "loaded"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    SKIPPED = "skipped"
+
+
+@attrs.frozen
+class PluginRow:
+    """Hold what is known of one plugin.
+
+    Attributes:
+        name: the name of its entry point.
+        distribution: who ships it, ``""`` for one registered in code.
+        version: of that distribution.
+        state: what became of it.
+        why: why it was not loaded, ``""`` for one that was.
+        strategies: the names it gives.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    state: PluginState
+    why: str = ""
+    strategies: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Offer:
+    """Hold one strategy with the plugin that gives it."""
+
+    info: StrategyInfo
+    plugin: str
+    distribution: str
+
+
+class Plugins:
+    """Hold the plugins of one engine.
+
+    Args:
+        allow: load only the entry points of these names, beside what ships with stratagem;
+            None for all, as the environment says.
+        block: entry points that are not loaded.
+        environ: where ``STRATAGEM_PLUGINS`` (names, comma-separated) and
+            ``STRATAGEM_DISABLE_PLUGIN_AUTOLOAD`` (``1``: only what ships with stratagem) are read.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow: Iterable[str] | None = None,
+        block: Iterable[str] = (),
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self.manager.add_hookspecs(hookspecs)
+        self.rows: list[PluginRow] = []
+        self._offers: dict[str, list[Offer]] = {}
+        self._allow = _allowed(allow, environ)
+        self._block = frozenset(block)
+        found = importlib_metadata.entry_points(group=GROUP)
+        for entry in sorted(found, key=lambda entry: (entry.name, _distribution(entry))):
+            self.rows.append(self._load(entry))
+
+    def _load(self, entry: importlib_metadata.EntryPoint) -> PluginRow:
+        row = PluginRow(
+            entry.name,
+            _distribution(entry),
+            entry.dist.version if entry.dist else "",
+            PluginState.LOADED,
+        )
+        if entry.name in self._block:
+            return attrs.evolve(row, state=PluginState.BLOCKED, why="blocked by name")
+        if not self._wanted(row):
+            return attrs.evolve(row, state=PluginState.SKIPPED, why="not among the allowed plugins")
+        try:
+            strategies = self._register(entry.load(), row)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a broken plugin harms nobody else
+            why = f"{type(error).__name__}: {error}"
+            warnings.warn(
+                f"plugin {row.name!r} of distribution {row.distribution} {row.version} "
+                f"({entry.value}) was not loaded: {why}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return attrs.evolve(row, state=PluginState.FAILED, why=why)
+        return attrs.evolve(row, strategies=strategies)
+
+    def _wanted(self, row: PluginRow) -> bool:
+        return (
+            row.distribution == OWN_DISTRIBUTION
+            or self._allow is None
+            or row.name in self._allow
+        )
+
+    def register(self, plugin: object, name: str | None = None) -> None:
+        """Add a plugin object: a module, or an instance with hook implementations.
+
+        Args:
+            plugin: the object.
+            name: its name, for messages; its ``__name__`` or the name of its type by default.
+
+        Raises:
+            PluginError: it does not fit the hooks.
+        """
+        given = name or getattr(plugin, "__name__", None) or type(plugin).__qualname__
+        unique = given
+        while self.manager.has_plugin(unique):
+            unique = f"{given}@{id(plugin):x}" if unique == given else f"{unique}+"
+        row = PluginRow(unique, "", "", PluginState.LOADED)
+        self.rows.append(attrs.evolve(row, strategies=self._register(plugin, row)))
+
+    def _register(self, plugin: object, row: PluginRow) -> tuple[str, ...]:
+        unique = f"{row.distribution}:{row.name}" if row.distribution else row.name
+        self.manager.register(plugin, name=unique)
+        try:
+            self._refuse_misfits(plugin, unique)
+            offers = [
+                Offer(_strategy_info(info, row.name), row.name, row.distribution)
+                for info in self._offered_by(plugin)
+            ]
+        except BaseException:
+            self.manager.unregister(plugin)
+            raise
+        for offer in offers:
+            self._offers.setdefault(offer.info.name, []).append(offer)
+        return tuple(offer.info.name for offer in offers)
+
+    def _refuse_misfits(self, plugin: object, unique: str) -> None:
+        callers = self.manager.get_hookcallers(plugin) or []
+        for caller in callers:
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is plugin and caller.spec is None:
+                    raise PluginError(
+                        f"plugin {unique!r} implements {caller.name!r}, which is no hook; the hooks "
+                        f"are: {', '.join(sorted(hook_names()))}"
+                    )
+                if implementation.plugin is plugin and (
+                    implementation.wrapper or implementation.hookwrapper
+                ):
+                    raise PluginError(
+                        f"plugin {unique!r} wraps {caller.name!r}, but listeners only observe: "
+                        "leave `wrapper=True` out"
+                    )
+
+    def _offered_by(self, plugin: object) -> list[StrategyInfo]:
+        caller = self.manager.hook.stratagem_strategies
+        return [
+            info
+            for implementation in caller.get_hookimpls()
+            if implementation.plugin is plugin
+            for info in (implementation.function() or ())
+        ]
+
+    def offers(self) -> list[Offer]:
+        """List every strategy that is offered, by name."""
+        return [offer for _, offers in sorted(self._offers.items()) for offer in offers]
+
+    def strategy_info(self, name: str, distribution: str | None = None) -> StrategyInfo:
+        """Find the strategy of that name.
+
+        Args:
+            name: its name.
+            distribution: whose, where several give it.
+
+        Raises:
+            UnknownStrategyError: nobody gives it.
+            AmbiguousStrategyError: several distributions give it, and none was named.
+        """
+        offers = [
+            offer
+            for offer in self._offers.get(name, ())
+            if distribution is None or offer.distribution == _normal(distribution)
+        ]
+        if not offers:
+            asked = name if distribution is None else f"{distribution}:{name}"
+            failed = [
+                f"{row.name} ({row.distribution} {row.version}): {row.why}"
+                for row in self.rows
+                if row.state is PluginState.FAILED
+            ]
+            raise UnknownStrategyError(asked, self._offers, failed=failed)
+        if len(offers) > 1:
+            raise AmbiguousStrategyError(name, [o.distribution or o.plugin for o in offers])
+        return offers[0].info
+
+
+def hook_names() -> list[str]:
+    """List the names of the hooks."""
+    return [name for name in vars(hookspecs) if name.startswith("stratagem_")]
+
+
+def _allowed(allow: Iterable[str] | None, environ: Mapping[str, str]) -> frozenset[str] | None:
+    if allow is not None:
+        return frozenset(allow)
+    named = environ.get("STRATAGEM_PLUGINS")
+    if named is not None:
+        return frozenset(part.strip() for part in named.split(",") if part.strip())
+    if environ.get("STRATAGEM_DISABLE_PLUGIN_AUTOLOAD", "") not in {"", "0"}:
+        return frozenset()
+    return None
+
+
+def _distribution(entry: importlib_metadata.EntryPoint) -> str:
+    return _normal(entry.dist.name) if entry.dist else ""
+
+
+def _normal(distribution: str) -> str:
+    return importlib_metadata.Prepared.normalize(distribution).replace("_", "-")
+
+
+def _strategy_info(offered: Any, plugin: str) -> StrategyInfo:
+    if isinstance(offered, StrategyInfo):
+        return offered
+    raise PluginError(
+        f"plugin {plugin!r} offered {offered!r}; stratagem_strategies must return StrategyInfo records"
+    )

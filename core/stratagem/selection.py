@@ -1,0 +1,134 @@
+"""From a spec to a strategy object: the factory found, its options checked, its inner ones made."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stratagem.errors import SpecError, StrategyOptionError
+from stratagem.plugins import Plugins
+from stratagem.specs import Spec, Word, not_a_spec, parse_spec, spec_from_table
+from stratagem.strategy import ExecutionStrategy
+
+__all__ = ["SpecLike", "build", "read_spec"]
+
+SpecLike = str | Mapping[str, Any] | Spec
+
+
+def read_spec(spec: SpecLike) -> Spec:
+    """Read a spec from text or a table.
+
+    Raises:
+        SpecError: it cannot be read.
+        TypeError: it is neither.
+    """
+    if isinstance(spec, Spec):
+        return spec
+    if isinstance(spec, str):
+        return parse_spec(spec)
+    if isinstance(spec, Mapping):
+        return spec_from_table(spec)
+    raise TypeError(
+        "a strategy is given as text, as a table, or as an ExecutionStrategy object, "
+        f"not as {type(spec).__name__!r}"
+    )
+
+
+def build(spec: Spec, plugins: Plugins) -> ExecutionStrategy:
+    """Make the strategy that ``spec`` asks for, inner ones first.
+
+    Raises:
+        UnknownStrategyError, AmbiguousStrategyError: its name is not that of one strategy.
+        StrategyOptionError: an option is unknown, missing, or refused.
+    """
+    info = plugins.strategy_info(spec.name, spec.distribution)
+    parameters = _parameters(info.factory)
+    _refuse_unknown(spec, parameters)
+    made: list[ExecutionStrategy] = []
+    try:
+        inner = [_keep(made, build(inner, plugins)) for inner in spec.inner]
+        options = {
+            key: _option(key, value, parameters.get(key), spec, plugins, made)
+            for key, value in spec.options.items()
+        }
+        strategy = _call(spec.name, info.factory, inner, options, parameters)
+    except BaseException:
+        for strategy in made:
+            strategy.close()
+        raise
+    return strategy
+
+
+def _keep(made: list[ExecutionStrategy], strategy: ExecutionStrategy) -> ExecutionStrategy:
+    made.append(strategy)
+    return strategy
+
+
+def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(factory).parameters)
+
+
+def _takes_specs(parameter: inspect.Parameter | None) -> bool:
+    if parameter is None:
+        return False
+    annotation = parameter.annotation
+    if isinstance(annotation, str):
+        return "Strategy" in annotation
+    return isinstance(annotation, type) and issubclass(annotation, ExecutionStrategy)
+
+
+def _refuse_unknown(spec: Spec, parameters: Mapping[str, inspect.Parameter]) -> None:
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    for key in spec.options:
+        if key not in parameters and not takes_any:
+            raise StrategyOptionError(spec.name, f"unknown option {key!r}", options=parameters)
+    room = [name for name, parameter in parameters.items() if _takes_specs(parameter)]
+    unbounded = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values())
+    if len(spec.inner) > len(room) and not unbounded:
+        given = ", ".join(inner.text for inner in spec.inner)
+        takes = f"{len(room)} by position" if room else "none by position"
+        raise StrategyOptionError(
+            spec.name,
+            f"was given {len(spec.inner)} strategies ({given}) and takes {takes}",
+            options=parameters,
+        )
+
+
+def _option(
+    key: str,
+    value: object,
+    parameter: inspect.Parameter | None,
+    spec: Spec,
+    plugins: Plugins,
+    made: list[ExecutionStrategy],
+) -> object:
+    if isinstance(value, Word) and _takes_specs(parameter):
+        return _keep(made, build(value.spec, plugins))
+    if isinstance(value, Word):
+        raise not_a_spec(key, value, spec.text)
+    if isinstance(value, Spec):
+        return _keep(made, build(value, plugins))
+    if isinstance(value, str) and _takes_specs(parameter):
+        return _keep(made, build(parse_spec(value), plugins))
+    return value
+
+
+def _call(
+    name: str,
+    factory: Callable[..., Any],
+    inner: list[ExecutionStrategy],
+    options: Mapping[str, object],
+    parameters: Mapping[str, inspect.Parameter],
+) -> ExecutionStrategy:
+    try:
+        inspect.signature(factory).bind(*inner, **options)
+    except TypeError as error:
+        raise StrategyOptionError(name, str(error), options=parameters) from error
+    try:
+        strategy = factory(*inner, **options)
+    except SpecError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise StrategyOptionError(name, str(error), options=parameters) from error
+    if not isinstance(strategy, ExecutionStrategy):
+        raise SpecError(f"the factory of {name!r} gave {strategy!r}, which is no ExecutionStrategy")
+    return strategy

@@ -1,0 +1,166 @@
+"""The budget of a strategy: who may run, who waits for a slot, who lent one and wants it back."""
+
+import threading
+from collections import deque
+from typing import Protocol
+
+__all__ = ["Slot", "SlotTaker", "Slots", "depth_below"]
+
+
+class SlotTaker(Protocol):
+    """Be a stream that starts tasks on slots.
+
+    Attributes:
+        depth: how many runs it is nested in.
+    """
+
+    depth: int
+
+    def wake(self) -> None:
+        """Try again to start a task: a slot is free. Called from any thread; must not block."""
+
+
+class Slots:
+    """Count who runs: never more than ``limit`` at once, over all streams of one strategy.
+
+    A parent that returns from waiting goes before any start, a deeper stream before its ancestors,
+    and streams of one depth take turns. So no depth can deadlock, and no slot idles while there
+    is work.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._lock = threading.Lock()
+        self._free = limit
+        self._returning: deque[threading.Lock] = deque()
+        self._takers = 0
+        self._hungry: list[SlotTaker] = []
+        self.contended = False
+        """Whether a worker that goes on must first ask ``must_yield``."""
+
+    @property
+    def free(self) -> int:
+        """Tell how many slots nobody holds."""
+        return self._free
+
+    def join(self, _taker: SlotTaker) -> None:
+        """Count a stream in that begins."""
+        with self._lock:
+            self._takers += 1
+            self._press()
+
+    def must_yield(self, taker: SlotTaker) -> bool:
+        """Tell whether a worker of ``taker`` should give its slot up before it takes another task."""
+        with self._lock:
+            return bool(self._returning) or any(
+                other is not taker and other.depth >= taker.depth for other in self._hungry
+            )
+
+    def start(self, taker: SlotTaker) -> bool:
+        """Reserve a slot for ``taker``, or remember that it wants one."""
+        with self._lock:
+            if self._free > 0 and not self._returning:
+                self._free -= 1
+                return True
+            if taker not in self._hungry:
+                self._hungry.append(taker)
+                self._press()
+            return False
+
+    def stop(self) -> None:
+        """Give a slot up: to the parent that returns, else to the deepest that wants one."""
+        with self._lock:
+            if self._returning:
+                self._returning.popleft().release()
+                self._press()
+                return
+            self._free += 1
+            taker = max(self._hungry, key=_depth, default=None)
+            if taker is not None:
+                self._hungry.remove(taker)
+                self._press()
+        if taker is not None:
+            taker.wake()
+
+    def forget(self, taker: SlotTaker) -> None:
+        """Wake ``taker`` no more: it is over. A wake that it may have had goes to the next."""
+        with self._lock:
+            self._takers -= 1
+            if taker in self._hungry:
+                self._hungry.remove(taker)
+            self._press()
+        self.offer()
+
+    def offer(self) -> None:
+        """Wake the deepest that wants a slot, if one is free."""
+        with self._lock:
+            if not self._hungry or self._free <= 0 or self._returning:
+                return
+            taker = max(self._hungry, key=_depth)
+            self._hungry.remove(taker)
+            self._press()
+        taker.wake()
+
+    def resume(self) -> None:
+        """Take back a slot that was lent, waiting for one if need be."""
+        with self._lock:
+            if self._free > 0:
+                self._free -= 1
+                return
+            granted = threading.Lock()
+            granted.acquire()
+            self._returning.append(granted)
+            self._press()
+        granted.acquire()
+
+    def _press(self) -> None:
+        rivals = self._takers > 1 and bool(self._hungry)
+        self.contended = rivals or bool(self._returning)
+
+
+def _depth(taker: SlotTaker) -> int:
+    return taker.depth
+
+
+class Slot:
+    """Be one taken slot, as the task sees it that runs on it: it can be lent, and taken back."""
+
+    __slots__ = ("_lent", "_lock", "_over", "_slots", "depth")
+
+    def __init__(self, slots: Slots, depth: int) -> None:
+        self._slots = slots
+        self._lock = threading.Lock()
+        self._lent = False
+        self._over = False
+        self.depth = depth
+
+    def lend(self) -> bool:
+        """Give the slot to others; False when it is lent or given up already."""
+        with self._lock:
+            if self._lent or self._over:
+                return False
+            self._lent = True
+        self._slots.stop()
+        return True
+
+    def reclaim(self) -> None:
+        """Take a slot back, waiting for one if need be; one given up meanwhile stays so."""
+        self._slots.resume()
+        with self._lock:
+            self._lent = False
+            over = self._over
+        if over:
+            self._slots.stop()
+
+    def give_up(self) -> None:
+        """End the holding, whether the slot is lent or not."""
+        with self._lock:
+            self._over = True
+            lent = self._lent
+        if not lent:
+            self._slots.stop()
+
+
+def depth_below(hold: object) -> int:
+    """Give the depth of a stream opened by the task that has ``hold``; 0 outside of any."""
+    return hold.depth + 1 if isinstance(hold, Slot) else 0

@@ -1,0 +1,176 @@
+"""Daemon threads that are kept for the next job, and a clock that calls back in one of its own.
+
+The executor of the standard library joins its threads when the interpreter exits,
+so that one task that never returns keeps the program alive; these do not.
+"""
+
+import asyncio
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+from stratagem.loops import running_on
+
+__all__ = ["Clock", "Crew", "call_in_thread"]
+
+T = TypeVar("T")
+
+
+class _Hand:
+    __slots__ = ("bell", "job")
+
+    def __init__(self, job: Callable[[], None]) -> None:
+        self.job: Callable[[], None] | None = job
+        self.bell = threading.Lock()
+        self.bell.acquire()
+
+
+class Crew:
+    """Run jobs in daemon threads: one that idles if there is one, else a new one.
+
+    It sets no limit: who hands out jobs does.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._idle: list[_Hand] = []
+        self._generation = 0
+
+    def run(self, job: Callable[[], None]) -> None:
+        """Have ``job`` run; it must not raise."""
+        with self._lock:
+            hand = self._idle.pop() if self._idle else None
+            generation = self._generation
+        if hand is not None:
+            hand.job = job
+            hand.bell.release()
+            return
+        threading.Thread(
+            target=self._work,
+            args=(_Hand(job), generation),
+            name=f"{self._name}-{next(self._numbers)}",
+            daemon=True,
+        ).start()
+
+    def _work(self, hand: _Hand, generation: int) -> None:
+        while hand.job is not None:
+            hand.job()
+            hand.job = None
+            with self._lock:
+                if generation != self._generation:
+                    return
+                self._idle.append(hand)
+            hand.bell.acquire()
+
+    def close(self) -> None:
+        """Let every idle thread go now, and every busy one when its job ends."""
+        with self._lock:
+            self._generation += 1
+            idle, self._idle = self._idle, []
+        for hand in idle:
+            hand.bell.release()
+
+
+class Clock:
+    """Call back at a time, whatever other threads are doing.
+
+    Its thread starts with the first entry and ends with the last.
+    """
+
+    def __init__(self, name: str = "stratagem-clock") -> None:
+        self._name = name
+        self._changed = threading.Condition()
+        self._entries: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._ticking = False
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when ``time.monotonic()`` reaches ``when``; it must not block."""
+        with self._changed:
+            heapq.heappush(self._entries, (when, next(self._order), callback))
+            if not self._ticking:
+                self._ticking = True
+                threading.Thread(target=self._tick, name=self._name, daemon=True).start()
+            elif self._entries[0][0] == when:
+                self._changed.notify()
+
+    def _tick(self) -> None:
+        while (callback := self._next()) is not None:
+            callback()
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._changed:
+            while self._entries:
+                wait = self._entries[0][0] - time.monotonic()
+                if wait <= 0:
+                    return heapq.heappop(self._entries)[2]
+                self._changed.wait(min(wait, threading.TIMEOUT_MAX))
+            self._ticking = False
+            return None
+
+    def close(self) -> None:
+        """Forget every entry."""
+        with self._changed:
+            self._entries.clear()
+            self._changed.notify()
+
+
+async def call_in_thread(function: Callable[[], T], *, on_cancel: Callable[[], None]) -> T:
+    """Run ``function`` in a daemon thread, in this context, while the loop goes on.
+
+    Strategies started by it run async tasks on this loop.
+
+    Args:
+        function: what to run.
+        on_cancel: called when this coroutine is cancelled; it must bring ``function`` to its end,
+            which is waited for.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(value)
+        else:
+            done.set_exception(_settable(error))
+
+    def run() -> None:
+        value, failure = None, None
+        try:
+            with running_on(loop):
+                value = function()
+        except BaseException as error:  # noqa: BLE001 - handed to the one who awaits
+            failure = error
+        try:
+            loop.call_soon_threadsafe(settle, value, failure)
+        except RuntimeError:  # the loop has closed: nobody awaits any more
+            return
+
+    context = copy_context()
+    threading.Thread(
+        target=context.run, args=(run,), name="stratagem-bridge", daemon=True
+    ).start()
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        on_cancel()
+        await asyncio.wait([done])
+        if not done.cancelled():
+            done.exception()
+        raise
+
+
+def _settable(error: BaseException) -> BaseException:
+    if isinstance(error, StopIteration):
+        wrapped = RuntimeError(f"raised StopIteration: {error}")
+        wrapped.__cause__ = error
+        return wrapped
+    return error

@@ -1,0 +1,22 @@
+"""The strategies that ship with stratagem, offered like those of any other plugin."""
+
+from collections.abc import Iterable
+
+from stratagem import StrategyInfo, hookimpl
+from stratagem_builtin.coroutines import AsyncStrategy
+from stratagem_builtin.processes import ProcessPoolStrategy
+from stratagem_builtin.sequential import SequentialStrategy
+from stratagem_builtin.threads import ThreadPoolStrategy
+
+__all__ = ["AsyncStrategy", "ProcessPoolStrategy", "SequentialStrategy", "ThreadPoolStrategy"]
+
+
+@hookimpl
+def stratagem_strategies() -> Iterable[StrategyInfo]:
+    """Offer the four."""
+    return [
+        StrategyInfo("sequential", SequentialStrategy, "one after another, deterministic"),
+        StrategyInfo("threads", ThreadPoolStrategy, "in threads, for I/O"),
+        StrategyInfo("processes", ProcessPoolStrategy, "in processes, for CPU and for safety"),
+        StrategyInfo("asyncio", AsyncStrategy, "on an event loop, for async I/O"),
+    ]

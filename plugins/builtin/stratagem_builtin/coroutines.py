@@ -1,0 +1,380 @@
+"""The strategy that runs tasks on an event loop: N runners that take for themselves."""
+
+import asyncio
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextvars import Context, copy_context
+from typing import Any
+
+import attrs
+
+from stratagem import Outcome, Status, StreamingStrategy, Task, TaskSource, TaskTimeoutError
+from stratagem.invoke import enter, failed, is_async, is_awaitable, leave, without_own_frames
+from stratagem.loops import LoopThread, calling_loop
+from stratagem.options import require_count, require_seconds
+from stratagem.outbox import Outbox
+from stratagem.scope import current_hold
+from stratagem.slots import Slot, Slots, depth_below
+from stratagem.strategy import cancelled
+from stratagem.threads import Crew
+
+__all__ = ["AsyncStrategy"]
+
+CANCEL_AGAIN = (0.05, 0.2, 0.75)
+
+
+class AsyncStrategy(StreamingStrategy):
+    """Run tasks on an event loop: for agents and APIs that are async.
+
+    Tasks run on the loop of the caller of ``arun`` or ``astream``,
+    else on one that this object owns until ``close``.
+    Callables that are no coroutine functions are called in threads, as many as the limit says;
+    an awaitable that they return is awaited on the loop.
+    All streams of one object share its ``max_concurrency``, nested ones too.
+
+    Args:
+        max_concurrency: how many tasks run at once.
+        grace: seconds that running tasks get to end when a run is stopped;
+            they are cancelled at once, and abandoned when the grace is over.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    shares_memory = True
+    enforces_timeouts = True
+
+    def __init__(self, max_concurrency: int = 100, *, grace: float = 5.0) -> None:
+        self.max_concurrency = require_count("max_concurrency", max_concurrency)
+        self.grace = require_seconds("grace", grace)
+        self.slots = Slots(max_concurrency)
+        self.crew = Crew("asyncio-sync")
+        self.own_loop = LoopThread("stratagem-asyncio-loop")
+        self._streams: weakref.WeakSet[_LoopStream] = weakref.WeakSet()
+        self._finalizer = weakref.finalize(self, _close_all, self.crew, self.own_loop)
+
+    def stream(self, tasks: TaskSource) -> Iterator[Outcome]:
+        """Take tasks on the loop while there is room, and yield outcomes as they end."""
+        stream = _LoopStream(self, tasks, calling_loop())
+        self._streams.add(stream)
+        return stream.outcomes()
+
+    def close(self) -> None:
+        """Stop the streams that are open, and let loop and threads go."""
+        for stream in list(self._streams):
+            stream.tasks.close()
+        _close_all(self.crew, self.own_loop)
+
+
+def _close_all(crew: Crew, loop: LoopThread) -> None:
+    crew.close()
+    loop.close()
+
+
+@attrs.define(eq=False)
+class _Running:
+    task: Task
+    slot: Slot
+    runner: "asyncio.Task[None]"
+    started_at: float
+    began: float
+    status: Status | None = None
+    abandoned: bool = False
+    timer: asyncio.TimerHandle | None = None
+    cancels: int = 0
+    key: int = 0
+    in_thread: bool = False
+
+
+class _LoopStream:
+    """Be one stream: runners on a loop that hold a slot take tasks and put outcomes into its box."""
+
+    def __init__(
+        self, strategy: AsyncStrategy, tasks: TaskSource, loop: asyncio.AbstractEventLoop | None
+    ) -> None:
+        self.tasks = tasks
+        self.depth = depth_below(current_hold())
+        self._strategy = strategy
+        self._slots = strategy.slots
+        self._callers_loop = loop
+        self._loop: asyncio.AbstractEventLoop
+        self._base = copy_context()
+        self._outbox = Outbox(max(64, 2 * strategy.max_concurrency))
+        self._lock = threading.Lock()
+        self._serving = 0
+        self._over = False
+        self._stopping = False
+        self._wake_timer: asyncio.TimerHandle | None = None
+        self._running: dict[int, _Running] = {}
+        self._keys = iter(range(2**63))
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield outcomes until every task has one, or the source is closed and the grace over."""
+        self._loop = self._callers_loop or self._strategy.own_loop.loop
+        try:
+            self._slots.join(self)
+            self.tasks.subscribe(self._stir)
+            self.wake()
+            yield from self._read()
+        finally:
+            self.tasks.close()
+            for _ in self._read():
+                pass
+            self._over = True
+            self._slots.forget(self)
+
+    def _read(self) -> Iterator[Outcome]:
+        give_up_at: float | None = None
+        while True:
+            finished = self._finished
+            while (outcome := self._outbox.get()) is not None:
+                yield outcome
+            if finished:
+                return
+            if self.tasks.closed and give_up_at is None:
+                give_up_at = time.monotonic() + self._strategy.grace
+                self._stopping = True
+                self._on_loop(self._cancel_all)
+            left = -1.0 if give_up_at is None else max(0.0, give_up_at - time.monotonic())
+            if left == 0:
+                self._abandon_all()
+            else:
+                self._outbox.sleep(self._stirring, left)
+
+    @property
+    def _finished(self) -> bool:
+        return not self._serving and (self._over or self.tasks.closed)
+
+    def _stirring(self) -> bool:
+        return self._finished or (self.tasks.closed and not self._stopping)
+
+    def _stir(self) -> None:
+        if self.tasks.closed:
+            self._outbox.ring()
+        else:
+            self.wake()
+
+    def _on_loop(self, callback: Callable[..., None], *args: object) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(callback, *args, context=self._base)
+        except RuntimeError:  # the loop is closed, and nothing runs on it any more
+            return False
+        return True
+
+    def wake(self) -> None:
+        """Have one more runner take tasks, if a slot is free and the consumer keeps up."""
+        if self._over or self.tasks.closed:
+            self._slots.offer()
+        elif self._outbox.full:
+            self._outbox.resume_when_room(self.wake)
+            self._slots.offer()
+        elif self._slots.start(self):
+            with self._lock:
+                self._serving += 1
+            if not self._on_loop(self._serve, Slot(self._slots, self.depth)):
+                self._loop_is_gone()
+
+    def _loop_is_gone(self) -> None:
+        self._over = True
+        self._slots.stop()
+        with self._lock:
+            self._serving -= 1
+        self._outbox.ring()
+
+    def _serve(self, slot: Slot) -> None:
+        """Take a task and start a runner with it, or leave. Runs on the loop."""
+        found = self._take(slot)
+        if found is not None:
+            self._start_runner(found, slot)
+
+    def _take(self, slot: Slot) -> Task | None:
+        found = self.tasks.poll()
+        if isinstance(found, Task):
+            if self._slots.free:
+                self.wake()
+            return found
+        if found is None:
+            self._over = True
+        elif found.seconds < float("inf"):
+            self._wake_after(found.seconds)
+        self._leave(slot)
+        return None
+
+    def _leave(self, slot: Slot) -> None:
+        slot.give_up()
+        with self._lock:
+            self._serving -= 1
+        if self._finished:
+            self._outbox.ring()
+
+    def _wake_after(self, seconds: float) -> None:
+        when = self._loop.time() + seconds
+        if self._wake_timer is not None:
+            if self._wake_timer.when() <= when and not self._wake_timer.cancelled():
+                return
+            self._wake_timer.cancel()
+        self._wake_timer = self._loop.call_at(when, self._wake_on_time)
+
+    def _wake_on_time(self) -> None:
+        self._wake_timer = None
+        self.wake()
+
+    def _start_runner(self, task: Task, slot: Slot) -> None:
+        context = (self._base if task.context is None else task.context).copy()
+        self._loop.create_task(self._run(task, slot), context=context)
+
+    async def _run(self, task: Task, slot: Slot) -> None:
+        """Run ``task`` and what can be taken after it, until this context differs or it must go."""
+        runner = asyncio.current_task()
+        assert runner is not None
+        base, clean = task.context, copy_context()
+        while True:
+            running = _Running(task, slot, runner, time.time(), time.perf_counter())
+            running.key = next(self._keys)
+            self._running[running.key] = running
+            outcome = await self._attempt(running)
+            if self._running.pop(running.key, None) is None:
+                return
+            self._outbox.put(outcome)
+            if self._outbox.full:
+                self._leave(slot)
+                self._outbox.resume_when_room(self.wake)
+                return
+            if self._slots.contended and self._slots.must_yield(self):
+                self._leave(slot)
+                self.wake()
+                return
+            following = self._take(slot)
+            if following is None:
+                return
+            if following.context is not base or running.cancels or not is_same(clean):
+                self._start_runner(following, slot)
+                return
+            task = following
+
+    async def _attempt(self, running: _Running) -> Outcome:
+        task = running.task
+        if task.timeout is not None:
+            running.timer = self._loop.call_later(task.timeout, self._cancel_overdue, running)
+        if self._stopping:
+            self._cancel(running)
+        left = enter(task, running.slot)
+        try:
+            value = await self._call(running)
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
+            return self._failed(running, error)
+        finally:
+            if running.timer is not None:
+                running.timer.cancel()
+            leave(left)
+        return Outcome(
+            task.index,
+            task.key,
+            task.name,
+            Status.OK,
+            value,
+            None,
+            running.started_at,
+            time.perf_counter() - running.began,
+            "asyncio",
+            task.attempt,
+        )
+
+    async def _call(self, running: _Running) -> Any:
+        call = running.task.call
+        if is_async(call):
+            return await call()
+        running.in_thread = True
+        value = await self._call_in_thread(call)
+        running.in_thread = False
+        if not is_awaitable(value):
+            return value
+        if self._stopping:
+            self._cancel(running)
+        return await value
+
+    async def _call_in_thread(self, call: Callable[[], Any]) -> Any:
+        done: asyncio.Future[Any] = self._loop.create_future()
+        context = copy_context()
+
+        def settle(value: Any, error: BaseException | None) -> None:
+            if not done.done():
+                done.set_result((value, error))
+
+        def work() -> None:
+            value, error = None, None
+            try:
+                value = context.run(call)
+            except BaseException as raised:  # noqa: BLE001 - raised again where it is awaited
+                error = raised
+            self._on_loop(settle, value, error)
+
+        self._strategy.crew.run(work)
+        value, error = await done
+        if error is not None:
+            raise error
+        return value
+
+    def _failed(self, running: _Running, error: BaseException) -> Outcome:
+        task, status = running.task, Status.ERROR
+        seconds = time.perf_counter() - running.began
+        if running.status is not None and isinstance(error, asyncio.CancelledError):
+            status = running.status
+            error = self._reason(running)
+        error = without_own_frames(error)
+        return failed(task, error, status, running.started_at, seconds, "asyncio")
+
+    def _reason(self, running: _Running) -> BaseException:
+        task = running.task
+        abandoned = running.abandoned or running.in_thread
+        if running.status is Status.TIMEOUT:
+            assert task.timeout is not None
+            return TaskTimeoutError(task.key, task.timeout, abandoned=abandoned)
+        why = "the run was stopped" + ", and it did not end in time" * abandoned
+        error = cancelled(task, why).error
+        assert error is not None
+        return error
+
+    def _cancel_overdue(self, running: _Running) -> None:
+        running.status = running.status or Status.TIMEOUT
+        self._cancel(running)
+
+    def _cancel_all(self) -> None:
+        for running in list(self._running.values()):
+            self._cancel(running)
+
+    def _cancel(self, running: _Running) -> None:
+        """Cancel a task; one that goes on regardless is cancelled again, and at last abandoned."""
+        if self._running.get(running.key) is not running:
+            return
+        if running.status is None:
+            if running.in_thread:  # it cannot be cancelled, and has the grace to end by itself
+                return
+            running.status = Status.CANCELLED
+        if running.cancels < len(CANCEL_AGAIN):
+            running.runner.cancel()
+            self._loop.call_later(CANCEL_AGAIN[running.cancels], self._cancel, running)
+            running.cancels += 1
+        elif running.status is Status.TIMEOUT:
+            self._abandon(running)
+
+    def _abandon_all(self) -> None:
+        for running in list(self._running.values()):
+            running.status = running.status or Status.CANCELLED
+            self._abandon(running)
+
+    def _abandon(self, running: _Running) -> None:
+        if self._running.pop(running.key, None) is None:
+            return
+        running.abandoned = True
+        self._outbox.put(self._failed(running, asyncio.CancelledError()))
+        self._leave(running.slot)
+        self._outbox.ring()
+        self.wake()
+
+
+def is_same(clean: Context) -> bool:
+    """Tell whether the current context holds what ``clean`` held."""
+    return copy_context() == clean

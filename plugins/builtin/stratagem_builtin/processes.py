@@ -1,0 +1,2 @@
+from stratagem_builtin.sequential import SequentialStrategy
+class ProcessPoolStrategy(SequentialStrategy): pass

@@ -1,0 +1,42 @@
+"""The strategy that runs tasks one after another, in the thread that reads the outcomes."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+from stratagem import Outcome, StreamingStrategy, TaskSource, invoke
+from stratagem.loops import LoopThread, calling_loop, run_on
+
+__all__ = ["SequentialStrategy"]
+
+
+class SequentialStrategy(StreamingStrategy):
+    """Run tasks one after another: for debugging, deterministic tests and small jobs.
+
+    A running task cannot be stopped, so a timeout is refused.
+    """
+
+    shares_memory = True
+
+    def __init__(self) -> None:
+        self._own_loop = LoopThread("stratagem-sequential-loop")
+
+    def stream(self, tasks: TaskSource) -> Iterator[Outcome]:
+        """Take a task, run it, yield its outcome, and so on."""
+        return self._run(tasks, calling_loop())
+
+    def _run(
+        self, tasks: TaskSource, loop: asyncio.AbstractEventLoop | None
+    ) -> Iterator[Outcome]:
+        def finish(awaitable: Any) -> Any:
+            return run_on(loop or self._own_loop.loop, awaitable)
+
+        try:
+            for task in tasks:
+                yield invoke(task, finish=finish)
+        finally:
+            tasks.close()
+
+    def close(self) -> None:
+        """Close the event loop, if async tasks ran."""
+        self._own_loop.close()

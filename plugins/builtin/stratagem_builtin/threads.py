@@ -1,0 +1,272 @@
+"""The strategy that runs tasks in threads, which take for themselves."""
+
+import asyncio
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import attrs
+
+from stratagem import Outcome, Status, StreamingStrategy, Task, TaskSource, TaskTimeoutError, invoke
+from stratagem.invoke import failed
+from stratagem.loops import LoopThread, calling_loop, finish_async, result_of
+from stratagem.options import require_count, require_seconds
+from stratagem.outbox import Outbox
+from stratagem.scope import current_hold
+from stratagem.slots import Slot, Slots, depth_below
+from stratagem.strategy import cancelled
+from stratagem.threads import Clock, Crew
+
+__all__ = ["ThreadPoolStrategy"]
+
+
+class ThreadPoolStrategy(StreamingStrategy):
+    """Run tasks in threads: for I/O, such as calls of an LLM's API.
+
+    Threads and the event loop for async tasks are kept until ``close``.
+    All streams of one object share its ``max_workers``, nested ones too.
+
+    Args:
+        max_workers: how many tasks run at once.
+        grace: seconds that running tasks get to end when a run is stopped; then they are abandoned.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    shares_memory = True
+    enforces_timeouts = True
+
+    def __init__(self, max_workers: int = 8, *, grace: float = 5.0) -> None:
+        self.max_workers = require_count("max_workers", max_workers)
+        self.grace = require_seconds("grace", grace)
+        self.slots = Slots(max_workers)
+        self.crew = Crew("threads")
+        self.clock = Clock("stratagem-threads-clock")
+        self.own_loop = LoopThread("stratagem-threads-loop")
+        self._streams: weakref.WeakSet[_ThreadStream] = weakref.WeakSet()
+        self._finalizer = weakref.finalize(self, _close_all, self.crew, self.clock, self.own_loop)
+
+    def stream(self, tasks: TaskSource) -> Iterator[Outcome]:
+        """Take tasks in as many threads as are free, and yield outcomes as they end."""
+        stream = _ThreadStream(self, tasks)
+        self._streams.add(stream)
+        return stream.outcomes()
+
+    def close(self) -> None:
+        """Stop the streams that are open, and let threads and loop go."""
+        for stream in list(self._streams):
+            stream.tasks.close()
+        _close_all(self.crew, self.clock, self.own_loop)
+
+
+def _close_all(crew: Crew, clock: Clock, loop: LoopThread) -> None:
+    crew.close()
+    clock.close()
+    loop.close()
+
+
+@attrs.define(eq=False)
+class _Running:
+    task: Task
+    slot: Slot
+    started_at: float
+    began: float
+    worker: str
+    awaited: "Future[Any] | None" = None
+
+
+class _ThreadStream:
+    """Be one stream: threads that hold a slot take tasks from it and put outcomes into its box."""
+
+    def __init__(self, strategy: ThreadPoolStrategy, tasks: TaskSource) -> None:
+        self.tasks = tasks
+        self.depth = depth_below(current_hold())
+        self._strategy = strategy
+        self._slots = strategy.slots
+        self._loop = calling_loop()
+        self._outbox = Outbox(max(64, 2 * strategy.max_workers))
+        self._lock = threading.Lock()
+        self._serving = 0
+        self._over = False
+        self._stopping = False
+        self._wake_at = float("inf")
+        self._watch_at = float("inf")
+        self._running: dict[int, _Running] = {}
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield outcomes until every task has one, or the source is closed and the grace over."""
+        try:
+            self._slots.join(self)
+            self.tasks.subscribe(self._stir)
+            self.wake()
+            yield from self._read()
+        finally:
+            self.tasks.close()
+            for _ in self._read():
+                pass
+            self._over = True
+            self._slots.forget(self)
+
+    def _read(self) -> Iterator[Outcome]:
+        give_up_at: float | None = None
+        while True:
+            finished = self._finished
+            while (outcome := self._outbox.get()) is not None:
+                yield outcome
+            if finished:
+                return
+            if self.tasks.closed and give_up_at is None:
+                give_up_at = time.monotonic() + self._strategy.grace
+                self._stopping = True
+                self._cancel_async()
+            left = -1.0 if give_up_at is None else max(0.0, give_up_at - time.monotonic())
+            if left == 0:
+                self._abandon_all()
+            else:
+                self._outbox.sleep(self._stirring, left)
+
+    @property
+    def _finished(self) -> bool:
+        return not self._serving and (self._over or self.tasks.closed)
+
+    def _stirring(self) -> bool:
+        return self._finished or (self.tasks.closed and not self._stopping)
+
+    def _stir(self) -> None:
+        if self.tasks.closed:
+            self._outbox.ring()
+        else:
+            self.wake()
+
+    def wake(self) -> None:
+        """Have one more thread take tasks, if a slot is free and the consumer keeps up."""
+        if self._over or self.tasks.closed:
+            self._slots.offer()
+        elif self._outbox.full:
+            self._outbox.resume_when_room(self.wake)
+            self._slots.offer()
+        elif self._slots.start(self):
+            with self._lock:
+                self._serving += 1
+            self._strategy.crew.run(self._serve)
+
+    def _serve(self) -> None:
+        slot = Slot(self._slots, self.depth)
+        left_for = self._take_and_run(slot)
+        if left_for == "abandoned":
+            return
+        slot.give_up()
+        with self._lock:
+            self._serving -= 1
+        if self._finished:
+            self._outbox.ring()
+        if left_for == "full":
+            self._outbox.resume_when_room(self.wake)
+        elif left_for == "turn":
+            self.wake()
+
+    def _take_and_run(self, slot: Slot) -> str:
+        poll, outbox, slots = self.tasks.poll, self._outbox, self._slots
+        while isinstance(found := poll(), Task):
+            if slots.free:
+                self.wake()
+            outcome = self._run(found, slot)
+            if outcome is None:
+                return "abandoned"
+            outbox.put(outcome)
+            if outbox.full:
+                return "full"
+            if slots.contended and slots.must_yield(self):
+                return "turn"
+        if found is None:
+            self._over = True
+            return "over"
+        if found.seconds < float("inf"):
+            self._wake_after(found.seconds)
+        return "empty"
+
+    def _wake_after(self, seconds: float) -> None:
+        when = time.monotonic() + seconds
+        with self._lock:
+            if self._wake_at <= when:
+                return
+            self._wake_at = when
+        self._strategy.clock.call_at(when, self._wake_on_time)
+
+    def _wake_on_time(self) -> None:
+        with self._lock:
+            self._wake_at = float("inf")
+        self.wake()
+
+    def _run(self, task: Task, slot: Slot) -> Outcome | None:
+        me = threading.get_ident()
+        worker = threading.current_thread().name
+        running = _Running(task, slot, time.time(), time.monotonic(), worker)
+        self._running[me] = running
+        if task.timeout is not None:
+            self._watch(running.began + task.timeout)
+
+        def finish(awaitable: Any) -> Any:
+            loop = self._loop or self._strategy.own_loop.loop
+            running.awaited = asyncio.run_coroutine_threadsafe(finish_async(awaitable), loop)
+            if self._stopping:
+                running.awaited.cancel()
+            return result_of(running.awaited)
+
+        outcome = invoke(task, finish=finish, hold=slot, worker=worker)
+        if self._running.pop(me, None) is None:
+            return None
+        if self._stopping and isinstance(outcome.error, asyncio.CancelledError):
+            return cancelled(task)
+        return outcome
+
+    def _watch(self, deadline: float) -> None:
+        with self._lock:
+            if self._watch_at <= deadline:
+                return
+            self._watch_at = deadline
+        self._strategy.clock.call_at(deadline, self._end_overdue)
+
+    def _end_overdue(self) -> None:
+        with self._lock:
+            self._watch_at = float("inf")
+        now = time.monotonic()
+        for ident, running in list(self._running.items()):
+            if running.task.timeout is None:
+                continue
+            deadline = running.began + running.task.timeout
+            if deadline > now:
+                self._watch(deadline)
+                continue
+            abandoned = running.awaited is None
+            error = TaskTimeoutError(running.task.key, running.task.timeout, abandoned=abandoned)
+            self._abandon(ident, error, Status.TIMEOUT)
+
+    def _cancel_async(self) -> None:
+        for running in list(self._running.values()):
+            if running.awaited is not None:
+                running.awaited.cancel()
+
+    def _abandon_all(self) -> None:
+        for ident, running in list(self._running.items()):
+            error = cancelled(running.task, "the run was stopped, and it did not end in time").error
+            self._abandon(ident, error, Status.CANCELLED)
+
+    def _abandon(self, ident: int, error: BaseException | None, status: Status) -> None:
+        running = self._running.pop(ident, None)
+        if running is None or error is None:
+            return
+        seconds = time.monotonic() - running.began
+        outcome = failed(running.task, error, status, running.started_at, seconds, running.worker)
+        if running.awaited is not None:
+            running.awaited.cancel()
+        self._outbox.put(outcome)
+        running.slot.give_up()
+        with self._lock:
+            self._serving -= 1
+        self._outbox.ring()
+        self.wake()
