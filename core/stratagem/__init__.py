@@ -35,6 +35,7 @@ from stratagem.errors import (
     TaskTimeoutError,
     TransportError,
     UnknownStrategyError,
+    WorkerStartError,
 )
 from stratagem.hookspecs import hookimpl
 from stratagem.invoke import invoke
@@ -91,6 +92,7 @@ __all__ = [
     "UnknownStrategyError",
     "UserQuestionOrchestrator",
     "Wait",
+    "WorkerStartError",
     "amap",
     "arun",
     "astream",

@@ -67,7 +67,7 @@ def _table(path: Path) -> dict[str, Any] | None:
         if path.name == "pyproject.toml" and "tool.stratagem" not in text:
             return None
         raise ConfigurationError(f"{path}: {error}") from error
-    table = document.get("tool", {}).get("stratagem")
+    table: dict[str, Any] | None = document.get("tool", {}).get("stratagem")
     if table is None and path.name == "stratagem.toml":
         table = {key: value for key, value in document.items() if key != "tool"}
     return table

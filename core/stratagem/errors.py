@@ -12,6 +12,7 @@
     ├── PluginError                       a plugin object does not fit the hooks
     ├── DuplicateKeyError (ValueError)    two inputs have one key
     ├── NestingError (RuntimeError)       a run was started where none may start
+    ├── WorkerStartError                  worker processes die before they are ready
     ├── TransportError                    a task or its result cannot cross a process border
     ├── TaskTimeoutError (TimeoutError)   a task ran past its timeout
     ├── TaskCancelledError                a task was stopped with its run
@@ -49,6 +50,7 @@ __all__ = [
     "TaskTimeoutError",
     "TransportError",
     "UnknownStrategyError",
+    "WorkerStartError",
 ]
 
 
@@ -172,6 +174,24 @@ class DuplicateKeyError(StratagemError, ValueError):
 
 class NestingError(StratagemError, RuntimeError):
     """Say that a run was started where none may start, and what to do instead."""
+
+
+class WorkerStartError(StratagemError):
+    """Say that worker processes die before they are ready.
+
+    Attributes:
+        start_method: how they were started.
+        exitcode: the exit code of the last one.
+    """
+
+    def __init__(self, start_method: str, exitcode: int | None) -> None:
+        self.start_method = start_method
+        self.exitcode = exitcode
+        super().__init__(
+            f"worker processes ({start_method}) die before they are ready, the last one with exit "
+            f"code {exitcode}; what they said stands on stderr. A script that starts workers needs "
+            '`if __name__ == "__main__":` around what it runs'
+        )
 
 
 class TransportError(StratagemError):

@@ -70,7 +70,12 @@ class SequenceIntake(Intake):
         index = next(self._positions)
         if index >= self._size:
             return None
-        return self._made(index, self._items[index])
+        try:
+            item = self._items[index]
+        except BaseException as error:  # noqa: BLE001 - the run ends with it, on the consumer's side
+            self.fail(error)
+            return None
+        return self._made(index, item)
 
     def _end(self) -> None:
         self._size = 0
@@ -196,6 +201,7 @@ class AsyncIntake(_ReadIntake):
         self._room: asyncio.Event | None = None
         self._reader: asyncio.Task[None] | None = None
         self._started = False
+        self._cancelled = False
         self._starting = threading.Lock()
 
     def poll(self) -> Task | Wait | None:
@@ -271,10 +277,12 @@ class AsyncIntake(_ReadIntake):
             return
 
     def close(self) -> None:
-        """Give nothing more, and cancel the reader."""
+        """Give nothing more, and cancel the reader, once: a second time would cut its end short."""
         super().close()
+        with self._starting:
+            cancelled, self._cancelled = self._cancelled, True
         loop, reader = self._loop, self._reader
-        if loop is None or reader is None:
+        if cancelled or loop is None or reader is None:
             return
         try:
             loop.call_soon_threadsafe(reader.cancel)
@@ -290,7 +298,7 @@ def open_intake(
     Args:
         items: a sequence, any other iterable, or an async iterable.
         make: called with index and item, gives the task.
-        context: what the code that reads the items runs in.
+        context: what the code that reads the items runs in, a copy of it.
 
     Raises:
         TypeError: ``items`` can't be iterated.
@@ -298,9 +306,9 @@ def open_intake(
     if isinstance(items, Sequence) and not isinstance(items, str | bytes | bytearray):
         return SequenceIntake(items, make)
     if isinstance(items, AsyncIterable):
-        return AsyncIntake(items, make, context)
+        return AsyncIntake(items, make, context.copy())
     if isinstance(items, Iterable):
-        return IteratorIntake(items, make, context)
+        return IteratorIntake(items, make, context.copy())
     raise TypeError(
         f"the input must be iterable, plainly or asynchronously, not {type(items).__name__!r}"
     )

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
@@ -191,13 +192,12 @@ class Plugins:
                     )
 
     def _offered_by(self, plugin: object) -> list[StrategyInfo]:
-        caller = self.manager.hook.stratagem_strategies
-        return [
-            info
-            for implementation in caller.get_hookimpls()
-            if implementation.plugin is plugin
-            for info in (implementation.function() or ())
-        ]
+        offered: list[StrategyInfo] = []
+        for implementation in self.manager.hook.stratagem_strategies.get_hookimpls():
+            if implementation.plugin is plugin:
+                given: Any = implementation.function()
+                offered.extend(given or ())
+        return offered
 
     def offers(self) -> list[Offer]:
         """List every strategy that is offered, by name."""
@@ -253,7 +253,7 @@ def _distribution(entry: importlib_metadata.EntryPoint) -> str:
 
 
 def _normal(distribution: str) -> str:
-    return importlib_metadata.Prepared.normalize(distribution).replace("_", "-")
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _strategy_info(offered: Any, plugin: str) -> StrategyInfo:

@@ -128,7 +128,7 @@ class Feed(TaskSource):
 
     def poll(self) -> Task | Wait | None:
         """Give what was put and is due, else what the upstream gives."""
-        if self._closed:
+        if self.closed:
             return None
         with self._lock:
             if (task := self._due()) is not None:
@@ -167,7 +167,7 @@ class Feed(TaskSource):
         return None
 
     def _rest(self) -> Wait | None:
-        if self._closed:
+        if self.closed:
             return None
         if self._later:
             return Wait(max(0.0, self._later[0][0] - time.monotonic()))

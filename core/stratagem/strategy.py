@@ -253,9 +253,9 @@ def _run_batch(strategy: ExecutionStrategy, batch: list[Task]) -> Iterator[Outco
         if isinstance(answer, Outcome) and waiting.pop(answer.index, None) is not None:
             yield answer
     for task in waiting.values():
-        error = TaskLostError(task.key, problem)
-        error.__cause__ = cause
-        yield failed(task, error, Status.LOST)
+        lost = TaskLostError(task.key, problem)
+        lost.__cause__ = cause
+        yield failed(task, lost, Status.LOST)
 
 
 def cancelled(task: Task, why: str = "the run was stopped") -> Outcome:

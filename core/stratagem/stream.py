@@ -106,7 +106,6 @@ class Stream(Iterator[Outcome]):
         self._reader = 0
         self._begun = 0.0
         self._closing = False
-        self._over = False
         self._stopped: str | None = None
         self._interrupted_by: int | None = None
         self._failure: Exception | None = None
@@ -124,6 +123,7 @@ class Stream(Iterator[Outcome]):
         self._name = None if plan.function is None else callable_name(plan.function)
         self._intake = open_intake(plan.items, self._make, self._context)
         self._answers = strategy.stream(self._intake)
+        self._over = False
 
     def _make(self, index: int, item: Any) -> Task:
         plan = self._plan

@@ -1,1 +1,150 @@
+"""The lifecycle of runs and tasks as structured log lines, on structlog over logger ``stratagem``.
 
+Below WARNING it is quiet unless asked, by ``log=`` or by the level of the logger,
+and where nothing would be logged it does not listen at all.
+Argument values, results, messages of errors and locals are never logged.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from stratagem import Outcome, Report, Run, Task, current_task, hookimpl
+
+__all__ = ["stratagem_listeners"]
+
+LOGGER = "stratagem"
+
+
+@hookimpl
+def stratagem_listeners(run: Run) -> Iterable[object]:
+    """Listen to as much of a run as would be logged."""
+    stamp_records()
+    logger = _logger_for(run)
+    if logger.isEnabledFor(logging.DEBUG):
+        return [_Everything(run, logger)]
+    if logger.isEnabledFor(logging.INFO):
+        return [_EndsAndRuns(run, logger)]
+    if logger.isEnabledFor(logging.WARNING):
+        return [_Failures(run, logger)]
+    return []
+
+
+def _logger_for(run: Run) -> logging.Logger:
+    """Give the logger of a run: one below ``stratagem`` where that would let less through."""
+    logger = logging.getLogger(LOGGER)
+    if not run.log:
+        return logger
+    level = _level(run.log)
+    if not logger.isEnabledFor(level):
+        logger = logger.getChild(logging.getLevelName(level).lower())
+        logger.setLevel(level)
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    return logger
+
+
+def _level(asked: str | bool) -> int:
+    name = "INFO" if asked is True else str(asked).upper()
+    level = logging.getLevelNamesMapping().get(name)
+    if level is None:
+        known = ", ".join(sorted(logging.getLevelNamesMapping(), key=str.lower)).lower()
+        raise ValueError(f"log must be True or one of {known}, not {asked!r}")
+    return level
+
+
+def _bound_logger(run: Run, logger: logging.Logger) -> Any:
+    import structlog  # noqa: PLC0415 - a tenth of a second that quiet runs do without
+
+    facts: dict[str, object] = {"run_id": run.id, "strategy": run.strategy}
+    if run.parent is not None:
+        facts |= {"parent_run_id": run.parent.run_id, "parent_key": run.parent.key}
+    if structlog.is_configured():
+        return structlog.stdlib.get_logger(logger.name).bind(**facts)
+    return structlog.wrap_logger(
+        logger,
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    ).bind(**facts)
+
+
+class _Failures:
+    """Log what goes wrong."""
+
+    def __init__(self, run: Run, logger: logging.Logger) -> None:
+        self._run = run
+        self._logger = logger
+        self._made: Any = None
+
+    @property
+    def log(self) -> Any:
+        if self._made is None:
+            self._made = _bound_logger(self._run, self._logger)
+        return self._made
+
+    def stratagem_task_error(self, task: Task, outcome: Outcome) -> None:
+        self.log.warning("task_failed", **_facts(task, outcome), error_type=_error_type(outcome))
+
+
+class _EndsAndRuns(_Failures):
+    """Log how tasks and runs end, too."""
+
+    def stratagem_before_run(self) -> None:
+        self.log.info("run_started", total=self._run.total, name=self._run.name)
+
+    def stratagem_after_run(self, report: Report) -> None:
+        counts = {status.value: count for status, count in report.counts.items()}
+        self.log.info(
+            "run_finished", seconds=round(report.seconds, 6), stopped=report.stopped, **counts
+        )
+
+    def stratagem_after_task(self, task: Task, outcome: Outcome) -> None:
+        if outcome.ok:
+            self.log.info("task_succeeded", **_facts(task, outcome))
+
+
+class _Everything(_EndsAndRuns):
+    """Log that tasks start, too."""
+
+    def stratagem_before_task(self, task: Task) -> None:
+        self.log.debug("task_started", task_key=task.key, name=task.name)
+
+
+def _facts(task: Task, outcome: Outcome) -> dict[str, object]:
+    return {
+        "task_key": task.key,
+        "name": task.name,
+        "status": outcome.status.value,
+        "worker": outcome.worker,
+        "seconds": round(outcome.seconds, 6),
+        "attempts": outcome.attempts,
+    }
+
+
+def _error_type(outcome: Outcome) -> str:
+    named = getattr(outcome.error, "type_name", None)
+    return named if isinstance(named, str) else type(outcome.error).__qualname__
+
+
+def stamp_records() -> None:
+    """Have every log record say, as ``run_id`` and ``task_key``, in which task it was logged."""
+    make = logging.getLogRecordFactory()
+    if getattr(make, "stamps_tasks", False):
+        return
+
+    def make_stamped(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        task = current_task()
+        record.run_id = "" if task is None else task.run_id
+        record.task_key = "" if task is None else task.key
+        return record
+
+    make_stamped.stamps_tasks = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(make_stamped)

@@ -1,2 +1,243 @@
-from stratagem_builtin.sequential import SequentialStrategy
-class ProcessPoolStrategy(SequentialStrategy): pass
+"""The strategy that runs tasks in worker processes, each behind a pipe of its own."""
+
+import multiprocessing
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from multiprocessing.util import Finalize
+from typing import Any
+
+from stratagem import (
+    Outcome,
+    StreamingStrategy,
+    Task,
+    TaskSource,
+    Wait,
+)
+from stratagem.invoke import Bound
+from stratagem.options import require_count, require_seconds
+from stratagem.outbox import Outbox
+from stratagem.strategy import cancelled
+from stratagem.transport import encode
+from stratagem_builtin.dispatcher import Dispatcher
+
+__all__ = ["ProcessPoolStrategy"]
+
+WINDOW = 384
+
+
+class ProcessPoolStrategy(StreamingStrategy):
+    """Run tasks in worker processes: for CPU-heavy work, and for tasks that may crash.
+
+    Workers are kept until ``close``.
+    A worker that dies costs only the task that it was running.
+    All streams of one object share its workers.
+
+    Args:
+        max_workers: how many tasks run at once; as many as there are usable CPUs by default.
+        start_method: ``"forkserver"``, ``"spawn"`` or ``"fork"``; the first that there is.
+        grace: seconds that running tasks get to end when a run is stopped; then they are killed.
+        max_result_bytes: a result that is larger when pickled is an error.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    can_kill = True
+    isolates_crashes = True
+    enforces_timeouts = True
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        start_method: str | None = None,
+        grace: float = 5.0,
+        max_result_bytes: int = 67_108_864,
+    ) -> None:
+        self.max_workers = require_count(
+            "max_workers", usable_cpus() if max_workers is None else max_workers
+        )
+        self.grace = require_seconds("grace", grace)
+        self.start_method = _start_method(start_method)
+        self.max_result_bytes = require_count("max_result_bytes", max_result_bytes)
+        self._dispatcher = Dispatcher(
+            self.max_workers,
+            multiprocessing.get_context(self.start_method),
+            self.max_result_bytes,
+        )
+        self._streams: weakref.WeakSet[ProcessStream] = weakref.WeakSet()
+        # Runs before multiprocessing joins its children when the interpreter exits.
+        self._finalizer = Finalize(self, self._dispatcher.close, exitpriority=100)
+
+    def stream(self, tasks: TaskSource) -> Iterator[Outcome]:
+        """Send tasks to workers that have room, and yield outcomes as they come back."""
+        stream = ProcessStream(tasks, self._dispatcher, self.grace)
+        self._streams.add(stream)
+        return stream.outcomes()
+
+    def close(self) -> None:
+        """Stop the streams that are open, and end every worker."""
+        for stream in list(self._streams):
+            stream.tasks.close()
+        self._dispatcher.close()
+
+
+def usable_cpus() -> int:
+    """Count the CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _start_method(wanted: str | None) -> str:
+    there_are = multiprocessing.get_all_start_methods()
+    if wanted is None:
+        return "forkserver" if "forkserver" in there_are else "spawn"
+    if wanted not in there_are:
+        raise ValueError(f"start_method must be one of {', '.join(there_are)}, not {wanted!r}")
+    return wanted
+
+
+class ProcessStream:
+    """Be one stream: the dispatcher takes tasks from it and puts outcomes into its box.
+
+    Attributes:
+        tasks: where its tasks come from.
+        mean_seconds: the run time of its recent tasks; None before the first.
+        ready: whether polling may pay.
+        retry_at: when polling pays at the latest, in ``time.monotonic()``.
+        out: how many tasks are with the dispatcher.
+        over: whether no further task will come.
+    """
+
+    def __init__(self, tasks: TaskSource, dispatcher: Dispatcher, grace: float) -> None:
+        self.tasks = tasks
+        self.run_id = ""
+        self.mean_seconds: float | None = None
+        self.ready = True
+        self.retry_at = float("inf")
+        self.out = 0
+        self.over = False
+        self._dispatcher = dispatcher
+        self._grace = grace
+        self._outbox = Outbox(WINDOW)
+        self._functions: dict[int, tuple[Callable[[Any], Any], int, bytes]] = {}
+        self._stopping = False
+        self._awaiting_room = False
+        self._failure: BaseException | None = None
+        self.returned: deque[Task] = deque()
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield outcomes until every task has one, or the source is closed and the grace over."""
+        try:
+            self.tasks.subscribe(self._stir)
+            self._dispatcher.add(self)
+            yield from self._read()
+        finally:
+            self.tasks.close()
+            for _ in self._read():
+                pass
+            self._dispatcher.remove(self)
+        if self._failure is not None:
+            raise self._failure
+
+    def _read(self) -> Iterator[Outcome]:
+        give_up_at: float | None = None
+        while True:
+            finished = self._finished
+            while (outcome := self._outbox.get()) is not None:
+                yield outcome
+            if finished:
+                return
+            if self.tasks.closed and give_up_at is None:
+                give_up_at = time.monotonic() + self._grace
+                self._stopping = True
+                self._dispatcher.stop(self, give_up_at)
+            self._outbox.sleep(self._stirring)
+
+    @property
+    def _finished(self) -> bool:
+        return self._failure is not None or (
+            self.out == 0 and (self.over or self.tasks.closed) and not self.returned
+        )
+
+    def _stirring(self) -> bool:
+        return self._finished or (self.tasks.closed and not self._stopping)
+
+    def _stir(self) -> None:
+        self.ready = True
+        if self.tasks.closed:
+            self._outbox.ring()
+        self._dispatcher.wake()
+
+    def next_task(self) -> Task | None:
+        """Give a task to send, if there is one now. Only the dispatcher calls it."""
+        if self.returned:
+            self.out += 1
+            return self.returned.popleft()
+        if self.over or not (self.ready or self.retry_at <= time.monotonic()):
+            return None
+        if self.out + len(self._outbox) >= WINDOW:
+            if not self._awaiting_room:
+                self._awaiting_room = True
+                self._outbox.resume_when_room(self._room)
+            return None
+        self.ready, self.retry_at = False, float("inf")
+        found = self.tasks.poll()
+        if isinstance(found, Wait):
+            self.retry_at = time.monotonic() + found.seconds
+            return None
+        if found is None:
+            self.over = True
+            self._outbox.ring()
+            return None
+        self.ready = True
+        self.out += 1
+        return found
+
+    def _room(self) -> None:
+        self._awaiting_room = False
+        self._dispatcher.wake()
+
+    def pack(self, task: Task) -> tuple[int, bytes]:
+        """Pickle a task: the number of its function and its argument, or 0 and the whole call.
+
+        Raises:
+            TransportError: it cannot be pickled.
+        """
+        call = task.call
+        if type(call) is not Bound:
+            return 0, encode(call, "encode_task")
+        known = self._functions.get(id(call.function))
+        if known is None:
+            number = self._dispatcher.next_number()
+            known = (call.function, number, encode(call.function, "encode_task"))
+            self._functions[id(call.function)] = known
+        return known[1], encode(call.item, "encode_task")
+
+    def function(self, number: int) -> bytes:
+        """Give a pickled function by its number."""
+        return next(pickled for _, known, pickled in self._functions.values() if known == number)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Hand an outcome to the consumer."""
+        self._outbox.put(outcome)
+        self.out -= 1
+        if self._finished:
+            self._outbox.ring()
+
+    def take_back(self, task: Task) -> None:
+        """Keep a task that was not begun, for the next worker with room."""
+        if self.tasks.closed:
+            self.settle(cancelled(task, "the run was stopped before it began"))
+        else:
+            self.returned.append(task)
+            self.out -= 1
+
+    def fail(self, error: BaseException) -> None:
+        """End the stream with an error of the strategy itself."""
+        self._failure = error
+        self._outbox.ring()

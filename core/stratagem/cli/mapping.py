@@ -1,0 +1,203 @@
+"""The run of ``stratagem map``: its parts put together, and its exit code."""
+
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
+
+import attrs
+
+from stratagem.cli.functions import load_function
+from stratagem.cli.inputs import Format, Input, open_input
+from stratagem.cli.messages import (
+    EXIT_BAD_INPUT,
+    EXIT_BROKEN_PIPE,
+    EXIT_INTERRUPTED,
+    EXIT_TASKS_FAILED,
+    CommandError,
+    say,
+)
+from stratagem.cli.ordering import InOrder
+from stratagem.cli.output import (
+    LineWriter,
+    OutputError,
+    open_output,
+    refuse_same_file,
+    take_stdout,
+)
+from stratagem.cli.records import encode, record_of
+from stratagem.cli.tally import Tally
+from stratagem.engine import Engine, Options
+from stratagem.errors import RunInterrupted, StratagemError
+from stratagem.signals import interruptible
+from stratagem.stream import Stream
+from stratagem.task import Outcome
+
+__all__ = ["MapRequest", "open_engine", "run_map"]
+
+
+@attrs.frozen
+class MapRequest:
+    """Hold what the command line asks for; see ``stratagem map --help``."""
+
+    function: str
+    input: str
+    output: str = "-"
+    strategy: str | None = None
+    format: Format | None = None
+    key: str | None = None
+    timeout: float | None = None
+    max_errors: int | None = None
+    limit: int | None = None
+    log: str | None = None
+    progress: bool | None = None
+    unordered: bool = False
+    quiet: bool = False
+
+
+def run_map(request: MapRequest) -> int:
+    """Map, and give the exit code.
+
+    Raises:
+        CommandError: the run cannot begin, its input is bad, or its output cannot be written.
+    """
+    kept = take_stdout() if request.output == "-" else None
+    function = load_function(request.function)
+    source = open_input(request.input, request.format)
+    refuse_same_file(source.file.fileno(), request.output if kept is None else kept)
+    with open_engine() as engine:
+        stream = _open_stream(engine, function, source, request)
+        with stream:
+            descriptor = open_output(request.output) if kept is None else kept
+            delivery = _Delivery(stream, LineWriter(descriptor, stream.stop), request)
+            return delivery.finish()
+
+
+def open_engine() -> Engine:
+    """Make an engine; what its plugins warn of is said in a line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        engine = Engine()
+    for warning in caught:
+        say(f"warning: {warning.message}")
+    return engine
+
+
+def _open_stream(
+    engine: Engine, function: Callable[[Any], Any], source: Input, request: MapRequest
+) -> Stream:
+    options: Options = {
+        "strategy": request.strategy,
+        "max_errors": request.max_errors,
+        "timeout": request.timeout,
+        "key": None if request.key is None else itemgetter(request.key),
+        "log": request.log,
+        "progress": _wants_progress(request),
+    }
+    items = source.items(request.key, request.limit)
+    try:
+        # A report that keeps no outcome it has handed out: what is written needs no memory.
+        stream = engine._open(function, items, 0, options)
+    except (StratagemError, ValueError, TypeError) as error:
+        raise CommandError(str(error)) from error
+    if options["progress"]:
+        stream.run.total = _total(source, request.limit)
+    return stream
+
+
+def _wants_progress(request: MapRequest) -> bool:
+    if request.progress is not None:
+        return request.progress
+    return not request.quiet and sys.stderr is not None and sys.stderr.isatty()
+
+
+def _total(source: Input, limit: int | None) -> int | None:
+    total = source.count()
+    return total if total is None or limit is None else min(total, limit)
+
+
+class _Delivery:
+    """Read a stream to its end, write a line for each outcome, and say what it came to."""
+
+    def __init__(self, stream: Stream, writer: LineWriter, request: MapRequest) -> None:
+        self._stream = stream
+        self._writer = writer
+        self._request = request
+        self._tally = Tally()
+        self._order = None if request.unordered else InOrder(writer.write)
+
+    def finish(self) -> int:
+        """Give the exit code."""
+        try:
+            self._run()
+        except OutputError as error:
+            return self._explain(error)
+        except RunInterrupted as interruption:
+            name = signal.Signals(interruption.signum).name
+            self._say_summary(f"interrupted by {name}")
+            return 128 + interruption.signum
+        except KeyboardInterrupt:
+            self._say_summary("interrupted twice")
+            return EXIT_INTERRUPTED
+        except (CommandError, StratagemError) as error:
+            self._say_summary("stopped by bad input")
+            say(str(error))
+            return EXIT_BAD_INPUT
+        self._say_summary(_REASONS.get(self._stream.report.stopped or ""))
+        return EXIT_TASKS_FAILED if self._tally.failed else 0
+
+    def _run(self) -> None:
+        with interruptible(self._interrupt):
+            try:
+                self._deliver_all()
+            finally:
+                self._deliver_rest()
+
+    def _interrupt(self, signum: int) -> None:
+        if sys.stderr is not None and sys.stderr.isatty():
+            say("stopping; what runs has a moment to end, interrupt again to leave it")
+        self._stream.interrupt(signum)
+
+    def _deliver_all(self) -> None:
+        for outcome in self._stream:
+            self._deliver(outcome)
+
+    def _deliver(self, outcome: Outcome) -> None:
+        record, line = encode(record_of(outcome))
+        self._tally.add(record)
+        if self._order is None:
+            self._writer.write(line)
+        else:
+            self._order.add(outcome.index, line)
+
+    def _deliver_rest(self) -> None:
+        """Write what ended while the run was being stopped, and what waited for its turn."""
+        self._stream.close()
+        try:
+            for outcome in self._stream.report:
+                self._deliver(outcome)
+            if self._order is not None:
+                self._order.release()
+        finally:
+            self._writer.close()
+
+    def _explain(self, failure: OutputError) -> int:
+        cause = failure.__cause__
+        if isinstance(cause, BrokenPipeError):
+            return EXIT_BROKEN_PIPE
+        where = "stdout" if self._request.output == "-" else self._request.output
+        self._say_summary("stopped")
+        say(f"{where} cannot be written: {getattr(cause, 'strerror', None) or cause}")
+        return EXIT_BAD_INPUT
+
+    def _say_summary(self, stopped: str | None) -> None:
+        if self._request.quiet:
+            return
+        say(self._tally.summary(self._stream.report.seconds, stopped))
+        for failure in self._tally.failures():
+            say(failure)
+
+
+_REASONS = {"max_errors": "stopped after as many failures as --max-errors allows"}

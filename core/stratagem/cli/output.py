@@ -1,0 +1,172 @@
+"""Where the lines of ``stratagem map`` go: whole lines, many at a time, none held back for long."""
+
+import os
+import stat
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from stratagem.cli.messages import CommandError
+
+__all__ = ["LineWriter", "OutputError", "open_output", "refuse_same_file", "take_stdout"]
+
+FLUSH_BYTES = 2**16
+FLUSH_SECONDS = 0.1
+
+
+class OutputError(Exception):
+    """Say that lines cannot be written any more; its cause is the OSError."""
+
+
+def take_stdout() -> int:
+    """Keep stdout for the caller alone, and send what anybody else prints there to stderr.
+
+    Child processes that start later inherit it so.
+
+    Raises:
+        CommandError: stdout is closed.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        kept = os.dup(1)
+    except OSError as error:
+        raise CommandError(f"stdout cannot be written: {error.strerror}") from error
+    try:
+        os.dup2(2, 1)
+    except OSError:  # stderr is closed
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
+    if sys.stderr is not None:
+        sys.stdout = sys.stderr
+    return kept
+
+
+def open_output(path: str) -> int:
+    """Open a file for the lines, and empty it.
+
+    Raises:
+        CommandError: it cannot be opened.
+    """
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    except OSError as error:
+        raise CommandError(f"output {path} cannot be opened: {error.strerror}") from error
+
+
+def refuse_same_file(source: int, output: int | str) -> None:
+    """Refuse to write into the file that is read.
+
+    Raises:
+        CommandError: both are one regular file.
+    """
+    try:
+        there = os.fstat(output) if isinstance(output, int) else Path(output).stat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CommandError(f"output cannot be opened: {error.strerror}") from error
+    here = os.fstat(source)
+    if stat.S_ISREG(here.st_mode) and os.path.samestat(here, there):
+        raise CommandError("input and output are the same file")
+
+
+class LineWriter:
+    """Write lines to a descriptor, each batch of whole lines in one go.
+
+    A thread of its own writes what has waited for a tenth of a second,
+    so lines reach the file while the caller waits for more.
+
+    Args:
+        descriptor: where to; it is closed at the end.
+        on_failure: called, from that thread, when writing failed there.
+    """
+
+    def __init__(self, descriptor: int, on_failure: Callable[[], None]) -> None:
+        self._descriptor = descriptor
+        self._on_failure = on_failure
+        self._failure: OSError | None = None
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._turn = threading.Lock()
+        self._filled = threading.Event()
+        self._closed = threading.Event()
+        threading.Thread(target=self._flush_soon, name="stratagem-writer", daemon=True).start()
+
+    def write(self, line: bytes) -> None:
+        """Add a line, with its line end.
+
+        Raises:
+            OutputError: this one or an earlier one cannot be written.
+        """
+        with self._turn:
+            self._lines.append(line)
+            self._size += len(line)
+            if self._size >= FLUSH_BYTES:
+                self._write_out()
+        if not self._filled.is_set():
+            self._filled.set()
+
+    def flush(self) -> None:
+        """Write out what was added.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with self._turn:
+            self._write_out()
+
+    def _write_out(self) -> None:
+        if self._failure is not None:
+            raise OutputError from self._failure
+        batch, self._lines, self._size = b"".join(self._lines), [], 0
+        try:
+            while batch:
+                batch = batch[os.write(self._descriptor, batch) :]
+        except OSError as error:
+            self._failure = error
+            raise OutputError from error
+
+    def _flush_soon(self) -> None:
+        while True:
+            self._filled.wait()
+            if self._closed.wait(FLUSH_SECONDS):
+                return
+            self._filled.clear()
+            try:
+                self.flush()
+            except OutputError:
+                self._on_failure()
+                return
+
+    def close(self) -> None:
+        """Write out what was added, and close the descriptor.
+
+        Raises:
+            OutputError: a line could not be written.
+        """
+        self._closed.set()
+        self._filled.set()
+        try:
+            self.flush()
+        finally:
+            with self._turn:
+                self._failure = self._failure or OSError("it is closed")
+                os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        """Give the writer itself."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the writer."""
+        self.close()

@@ -1,0 +1,226 @@
+"""How calls, values and exceptions cross a process border, so that none of them can break it.
+
+Pickle goes first, cloudpickle where pickle can't.
+An exception travels as data and, beside that, as a pickle only if that was proven to load.
+"""
+
+import pickle
+import sys
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+import cloudpickle
+
+from stratagem.errors import RemoteError, TransportError
+
+__all__ = ["decode", "decode_error", "encode", "encode_error"]
+
+MESSAGE = 4_096
+TRACEBACK = 16_384
+SHOWN = 1_024
+CHAIN = 16
+PICKLED_ERROR = 1_048_576
+_PLAIN = (str, int, float, bool, bytes, type(None))
+_GROUPS = (BaseExceptionGroup, ExceptionGroup)
+
+
+def encode(value: object, stage: str) -> bytes:
+    """Pickle a value, by value what only exists in an interactive session.
+
+    Args:
+        value: what is to travel.
+        stage: ``encode_task`` or ``encode_result``, for the error.
+
+    Raises:
+        TransportError: neither pickle nor cloudpickle can.
+    """
+    try:
+        pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        if b"__main__" not in pickled or _main_is_importable():
+            return pickled
+    except Exception:  # noqa: BLE001, S110 - whatever pickle raises, cloudpickle has its turn
+        pass
+    try:
+        return cloudpickle.dumps(value)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise TransportError(
+            stage,
+            f"a {type(value).__qualname__} cannot be pickled: {safe_str(error)}",
+            shown=safe_repr(value) if stage == "encode_result" else "",
+        ) from error
+
+
+def decode(pickled: bytes, stage: str) -> Any:
+    """Load what ``encode`` gave.
+
+    Raises:
+        TransportError: it does not load.
+    """
+    try:
+        return pickle.loads(pickled)  # noqa: S301 - only what our own processes send each other
+    except BaseException as error:
+        raise TransportError(
+            stage, f"cannot be unpickled: {type(error).__name__}: {safe_str(error)}"
+        ) from error
+
+
+def _main_is_importable() -> bool:
+    main = sys.modules.get("__main__")
+    return getattr(main, "__spec__", None) is not None or hasattr(main, "__file__")
+
+
+def safe_str(error: BaseException) -> str:
+    """Give ``str(error)``, whatever that does, cut to a bound."""
+    try:
+        text = str(error)
+    except BaseException as failure:  # noqa: BLE001 - user code
+        return f"<str() failed: {type(failure).__name__}>"
+    return cut(text, MESSAGE)
+
+
+def safe_repr(value: object) -> str:
+    """Give ``repr(value)``, whatever that does, cut to a bound."""
+    try:
+        text = repr(value)
+    except BaseException as failure:  # noqa: BLE001 - user code
+        return f"<repr() failed: {type(failure).__name__}>"
+    return cut(text, SHOWN)
+
+
+def cut(text: str, most: int) -> str:
+    """Give ``text``, or its start with a mark and its length."""
+    return text if len(text) <= most else f"{text[:most]}... (cut, {len(text)} characters)"
+
+
+def encode_error(error: BaseException) -> dict[str, Any]:
+    """Describe an exception and its chain as plain data that always travels."""
+    return _describe(error, 0, set())
+
+
+def _describe(error: BaseException, depth: int, seen: set[int]) -> dict[str, Any]:
+    seen.add(id(error))
+
+    def linked(other: BaseException | None) -> dict[str, Any] | None:
+        if other is None or id(other) in seen or depth >= CHAIN:
+            return None
+        return _describe(other, depth + 1, seen)
+
+    children: Iterable[BaseException] = (
+        error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    )
+    return {
+        "type": _dotted(type(error)),
+        "bases": [_dotted(base) for base in type(error).__mro__ if base is not object],
+        "message": safe_str(error),
+        "traceback": _formatted(error),
+        "notes": [cut(str(note), MESSAGE) for note in getattr(error, "__notes__", ())],
+        "cause": linked(error.__cause__),
+        "context": linked(error.__context__),
+        "suppress_context": error.__suppress_context__,
+        "children": [child for child in map(linked, children) if child is not None],
+        "attributes": _plain_attributes(error),
+        "pickle": None if type(error) in _GROUPS else _proven_pickle(error),
+    }
+
+
+def _dotted(cls: type) -> str:
+    if cls.__module__ == "builtins":
+        return cls.__qualname__
+    module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
+    return f"{module}.{cls.__qualname__}"
+
+
+def _formatted(error: BaseException) -> str:
+    try:
+        text = "".join(traceback.format_tb(error.__traceback__))
+    except Exception:  # noqa: BLE001 - a traceback is a courtesy
+        return ""
+    return cut(text, TRACEBACK)
+
+
+def _plain_attributes(error: BaseException) -> dict[str, object]:
+    try:
+        attributes = dict(vars(error))
+    except TypeError:
+        return {}
+    plain = {
+        name: cut(value, MESSAGE) if isinstance(value, str) else value
+        for name, value in attributes.items()
+        if type(value) in _PLAIN and name != "__notes__" and _is_small(value)
+    }
+    asked = _retry_after(error)
+    return plain if asked is None else {"retry_after": asked, **plain}
+
+
+def _retry_after(error: BaseException) -> str | None:
+    """Give what the HTTP response of an error says in ``Retry-After``: it stays here otherwise."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    try:
+        asked = headers.get("retry-after")  # type: ignore[union-attr]
+    except Exception:  # noqa: BLE001 - no HTTP error, or one of another make
+        return None
+    return asked if isinstance(asked, str) else None
+
+
+def _is_small(value: object) -> bool:
+    return not isinstance(value, bytes) or len(value) <= MESSAGE
+
+
+def _proven_pickle(error: BaseException) -> bytes | None:
+    try:
+        pickled = encode(error, "encode_result")
+        if len(pickled) > PICKLED_ERROR:
+            return None
+        again = pickle.loads(pickled)  # noqa: S301 - made a line ago
+        proven = type(again) is type(error) and safe_str(again) == safe_str(error)
+    except BaseException:  # noqa: BLE001 - user code; the description travels without it
+        return None
+    return pickled if proven else None
+
+
+def decode_error(described: dict[str, Any]) -> BaseException:
+    """Rebuild an exception: the original where it can be, else a RemoteError."""
+    error = _rebuilt(described)
+    for note in described["notes"]:
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+    cause, context = described["cause"], described["context"]
+    if context is not None:
+        error.__context__ = decode_error(context)
+    if cause is not None:
+        error.__cause__ = decode_error(cause)
+    error.__suppress_context__ = described["suppress_context"]
+    return error
+
+
+def _rebuilt(described: dict[str, Any]) -> BaseException:
+    error = _original(described)
+    if error is None:
+        return RemoteError(
+            described["type"],
+            described["message"],
+            bases=described["bases"],
+            remote_traceback=described["traceback"],
+            attributes=described["attributes"],
+        )
+    try:
+        error.remote_traceback = described["traceback"]  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001, S110 - an exception with slots goes without
+        pass
+    return error
+
+
+def _original(described: dict[str, Any]) -> BaseException | None:
+    if described["children"] and described["type"] in {group.__name__ for group in _GROUPS}:
+        children = [decode_error(child) for child in described["children"]]
+        message = described["message"].rpartition(" (")[0]
+        return BaseExceptionGroup(message, children)
+    pickled = described["pickle"]
+    if pickled is None:
+        return None
+    try:
+        error = pickle.loads(pickled)  # noqa: S301 - only what our own processes send each other
+    except BaseException:  # noqa: BLE001 - it may load there and not here
+        return None
+    return error if isinstance(error, BaseException) else None

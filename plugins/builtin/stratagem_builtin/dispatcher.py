@@ -1,0 +1,544 @@
+"""The thread that deals tasks to worker processes, and answers for them when they die."""
+
+import itertools
+import logging
+import os
+import pickle
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from stratagem import Outcome, Status, Task, TaskLostError, TaskTimeoutError, TransportError
+from stratagem.errors import WorkerStartError
+from stratagem.invoke import failed
+from stratagem.scope import run_scope
+from stratagem.strategy import cancelled
+from stratagem.transport import decode, decode_error
+from stratagem_builtin import worker as worker_process
+from stratagem_builtin.ring import Ring, allocate
+from stratagem_builtin.worker import TIMES, VALUE, Parcel, Settings
+
+if TYPE_CHECKING:
+    from stratagem_builtin.processes import ProcessStream
+
+__all__ = ["Dispatcher"]
+
+BATCH_SECONDS = 0.005
+LARGEST_BATCH = 96
+TICK = 0.005
+LONG_TASK = 0.02
+FAILED_STARTS = 3
+EXIT_SECONDS = 2.0
+
+
+@attrs.define(eq=False)
+class _Sent:
+    stream: "ProcessStream"
+    task: Task
+
+
+@attrs.define(eq=False)
+class _Worker:
+    """Hold what the dispatcher knows of one worker."""
+
+    process: Any
+    connection: Connection
+    ring: Ring
+    ready: bool = False
+    asked_back: bool = False
+    leaving: bool = False
+    killed_for: int = 0
+    sent: dict[int, _Sent] = attrs.field(factory=dict)
+    functions: set[int] = attrs.field(factory=set)
+
+    @property
+    def name(self) -> str:
+        return f"pid-{self.process.pid}"
+
+
+class Dispatcher:
+    """Deal tasks to workers: by the batch when they are short, one by one when they are long.
+
+    What a busy worker has not begun is taken back when another idles,
+    or when the task before it turns out long.
+
+    Args:
+        max_workers: how many workers there are at the most.
+        context: the multiprocessing context that starts them.
+        max_result_bytes: the largest pickled result.
+    """
+
+    def __init__(self, max_workers: int, context: BaseContext, max_result_bytes: int) -> None:
+        self._max_workers = max_workers
+        self._context = context
+        self._max_result_bytes = max_result_bytes
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._numbers = itertools.count(1)
+        self._streams: list[ProcessStream] = []
+        self._stops: deque[tuple[ProcessStream, float]] = deque()
+        self._workers: list[_Worker] = []
+        self._backlog: deque[_Sent] = deque()
+        self._closing = False
+        self._failed_starts = 0
+        self._bell: socket.socket | None = None
+        self._ringing = False
+
+    # What streams call, from any thread.
+
+    def next_number(self) -> int:
+        """Give a number that no task or function of this dispatcher has had."""
+        return next(self._numbers)
+
+    def add(self, stream: "ProcessStream") -> None:
+        """Serve ``stream`` from now on."""
+        with self._lock:
+            self._streams = [*self._streams, stream]
+            if self._thread is None:
+                self._closing = False
+                self._failed_starts = 0
+                hear, self._bell = socket.socketpair()
+                hear.setblocking(False)
+                self._bell.setblocking(False)
+                self._thread = threading.Thread(
+                    target=self._serve, args=(hear,), name="stratagem-processes", daemon=True
+                )
+                self._thread.start()
+        self.wake()
+
+    def remove(self, stream: "ProcessStream") -> None:
+        """Serve ``stream`` no more; nothing of it is out."""
+        with self._lock:
+            self._streams = [other for other in self._streams if other is not stream]
+
+    def stop(self, stream: "ProcessStream", give_up_at: float) -> None:
+        """Take back what has not begun, and kill what still runs at ``give_up_at``."""
+        self._stops.append((stream, give_up_at))
+        self.wake()
+
+    def wake(self) -> None:
+        """Look around soon."""
+        bell = self._bell
+        if bell is None or self._ringing:
+            return
+        self._ringing = True
+        try:
+            bell.send(b"!")
+        except OSError:  # full, so it rings already; or closed, so nobody listens
+            return
+
+    def close(self) -> None:
+        """End every worker, and wait for it."""
+        with self._lock:
+            thread = self._thread
+            self._closing = True
+        self.wake()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    # What the thread does.
+
+    def _serve(self, hear: socket.socket) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(hear, selectors.EVENT_READ)
+            stopping: dict[ProcessStream, float] = {}
+            while not self._closing:
+                self._begin_stops(stopping)
+                self._deal(selector)
+                for key, _ in selector.select(self._patience(stopping)):
+                    if key.data is None:
+                        self._ringing = False
+                        _drain(hear)
+                    else:
+                        self._listen(key.data, selector)
+                self._look_after(selector, stopping)
+            self._end_all(selector)
+        with self._lock:
+            self._thread = None
+            bell, self._bell = self._bell, None
+        hear.close()
+        if bell is not None:
+            bell.close()
+
+    def _patience(self, stopping: dict["ProcessStream", float]) -> float | None:
+        moments = [stream.retry_at for stream in self._streams] + list(stopping.values())
+        for worker in self._workers:
+            if len(worker.sent) > 1:
+                return TICK
+            for sent in worker.sent.values():
+                if sent.task.timeout is not None:
+                    number, began = worker.ring.running()
+                    began = began if number in worker.sent else time.monotonic()
+                    moments.append(began + sent.task.timeout)
+        soonest = min(moments, default=float("inf"))
+        return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
+
+    def _deal(self, selector: selectors.BaseSelector) -> None:
+        ready = [worker for worker in self._workers if worker.ready]
+        for worker in sorted(ready, key=lambda worker: len(worker.sent)):
+            self._fill(worker)
+        idle = sum(not worker.sent for worker in self._workers)
+        while idle + len(self._backlog) < self._max_workers or not self._workers:
+            if not self._backlog_one():
+                break
+        starting = sum(not worker.ready for worker in self._workers)
+        while starting < len(self._backlog) and len(self._workers) < self._max_workers:
+            self._start_worker(selector)
+            starting += 1
+        if any(not worker.sent for worker in ready) and not self._backlog:
+            self._ask_fullest(ready)
+
+    def _backlog_one(self) -> bool:
+        found = self._next()
+        if found is None:
+            return False
+        self._backlog.append(found)
+        return True
+
+    def _next(self) -> _Sent | None:
+        for stream in self._streams:
+            task = stream.next_task()
+            if task is not None:
+                self._take_turns(stream)
+                return _Sent(stream, task)
+        return None
+
+    def _take_turns(self, stream: "ProcessStream") -> None:
+        if len(self._streams) > 1:
+            with self._lock:
+                if stream in self._streams:
+                    self._streams = [s for s in self._streams if s is not stream] + [stream]
+
+    def _fill(self, worker: _Worker) -> None:
+        parcels: list[Parcel] = []
+        functions: dict[int, bytes] = {}
+        if worker.leaving:
+            return
+        while True:
+            sent = self._backlog[0] if self._backlog else self._next()
+            if sent is None:
+                break
+            if len(worker.sent) >= _room(sent.stream):
+                if not self._backlog:
+                    self._backlog.append(sent)
+                break
+            if self._backlog:
+                self._backlog.popleft()
+            self._pack(worker, sent, parcels, functions)
+        if parcels:
+            self._send(worker, "run", parcels, functions)
+
+    def _pack(
+        self, worker: _Worker, sent: _Sent, parcels: list[Parcel], functions: dict[int, bytes]
+    ) -> None:
+        task, stream = sent.task, sent.stream
+        if stream.tasks.closed:
+            stream.settle(cancelled(task, "the run was stopped before it began"))
+            return
+        try:
+            function, pickled = stream.pack(task)
+        except TransportError as error:
+            stream.settle(failed(task, error, Status.ERROR))
+            return
+        if function and function not in worker.functions:
+            worker.functions.add(function)
+            functions[function] = stream.function(function)
+        number = self.next_number()
+        worker.sent[number] = sent
+        parcels.append(
+            Parcel(
+                number,
+                _run_id(task),
+                task.index,
+                task.key,
+                task.name,
+                task.attempt,
+                task.tags,
+                function,
+                pickled,
+            )
+        )
+
+    def _send(self, worker: _Worker, *message: object) -> None:
+        try:
+            worker.connection.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+        except OSError:  # it has died, which the selector tells next
+            return
+
+    def _start_worker(self, selector: selectors.BaseSelector) -> None:
+        ours, theirs = self._context.Pipe(duplex=True)
+        memory = allocate()
+        settings = Settings(self._max_result_bytes, logging.getLogger().getEffectiveLevel())
+        process = self._context.Process(  # type: ignore[attr-defined]
+            target=worker_process.main,
+            args=(theirs, memory, settings, self._not_for_children(ours)),
+            name="stratagem-worker",
+        )
+        process.start()
+        theirs.close()
+        worker = _Worker(process, ours, Ring(memory))
+        self._workers.append(worker)
+        selector.register(ours, selectors.EVENT_READ, worker)
+
+    def _not_for_children(self, ours: Connection) -> list[int]:
+        if self._context.get_start_method() != "fork":
+            return []
+        return [ours.fileno(), *(worker.connection.fileno() for worker in self._workers)]
+
+    def _ask_fullest(self, ready: list[_Worker]) -> None:
+        fullest = max(ready, key=lambda worker: len(worker.sent))
+        waiting = len(fullest.sent) - 1
+        if waiting > 0 and not fullest.asked_back:
+            fullest.asked_back = True
+            self._send(fullest, "give_back", (waiting + 1) // 2)
+
+    def _listen(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
+        try:
+            while worker.connection.poll():
+                message = pickle.loads(worker.connection.recv_bytes())  # noqa: S301 - our worker's
+                getattr(self, f"_on_{message[0]}")(worker, *message[1:])
+        except (EOFError, OSError):
+            self._bury(worker, selector)
+
+    def _on_ready(self, worker: _Worker) -> None:
+        worker.ready = True
+        self._failed_starts = 0
+
+    def _on_look(self, worker: _Worker) -> None:
+        self._harvest(worker)
+
+    def _on_result(self, worker: _Worker, number: int, kind: int, body: bytes) -> None:
+        self._settle(worker, number, kind, body)
+
+    def _on_given_back(self, worker: _Worker, numbers: list[int]) -> None:
+        worker.asked_back = False
+        for number in numbers:
+            sent = worker.sent.pop(number, None)
+            if sent is not None:
+                sent.stream.take_back(sent.task)
+
+    def _on_log(self, _worker: _Worker, fields: dict[str, Any]) -> None:
+        logger = logging.getLogger(fields["name"])
+        if logger.isEnabledFor(fields["levelno"]):
+            logger.handle(logging.makeLogRecord(fields))
+
+    def _harvest(self, worker: _Worker) -> None:
+        for number, kind, body in worker.ring.read():
+            self._settle(worker, number, kind, body)
+
+    def _settle(self, worker: _Worker, number: int, kind: int, body: bytes) -> None:
+        sent = worker.sent.pop(number, None)
+        if sent is None:
+            return
+        task, stream = sent.task, sent.stream
+        started_at, seconds = TIMES.unpack_from(body)
+        try:
+            value = decode(body[TIMES.size :], "decode_result")
+        except TransportError as error:
+            stream.settle(failed(task, error, Status.ERROR, started_at, seconds, worker.name))
+            return
+        mean = stream.mean_seconds
+        stream.mean_seconds = seconds if mean is None else 0.8 * mean + 0.2 * seconds
+        if kind == VALUE:
+            outcome = Outcome(
+                task.index,
+                task.key,
+                task.name,
+                Status.OK,
+                value,
+                None,
+                started_at,
+                seconds,
+                worker.name,
+                task.attempt,
+            )
+        else:
+            raised = decode_error(value)
+            outcome = failed(task, raised, Status.ERROR, started_at, seconds, worker.name)
+        stream.settle(outcome)
+
+    def _look_after(
+        self, selector: selectors.BaseSelector, stopping: dict["ProcessStream", float]
+    ) -> None:
+        now = time.monotonic()
+        for worker in list(self._workers):
+            if worker.sent and worker.ready:
+                self._watch(worker, now, selector)
+        for stream, give_up_at in list(stopping.items()):
+            if stream.out == 0:
+                del stopping[stream]
+            elif give_up_at <= now:
+                self._kill_all_of(stream, selector)
+
+    def _watch(self, worker: _Worker, now: float, selector: selectors.BaseSelector) -> None:
+        if len(worker.sent) > 1:
+            self._harvest(worker)
+        number, began = worker.ring.running()
+        sent = worker.sent.get(number)
+        if sent is None:
+            return
+        timeout = sent.task.timeout
+        if timeout is not None and now - began >= timeout:
+            self._kill(worker, number, selector)
+        elif len(worker.sent) > 1 and now - began > LONG_TASK and not worker.asked_back:
+            worker.asked_back = True
+            self._send(worker, "give_back", len(worker.sent))
+
+    def _begin_stops(self, stopping: dict["ProcessStream", float]) -> None:
+        while self._stops:
+            stream, give_up_at = self._stops.popleft()
+            stopping[stream] = give_up_at
+            while stream.returned:
+                stream.out += 1
+                stream.settle(cancelled(stream.returned.popleft(), "the run was stopped"))
+            waiting = [sent for sent in self._backlog if sent.stream is stream]
+            for sent in waiting:
+                self._backlog.remove(sent)
+                stream.settle(cancelled(sent.task, "the run was stopped before it began"))
+            for worker in self._workers:
+                if len(worker.sent) > 1 and not worker.asked_back:
+                    worker.asked_back = True
+                    self._send(worker, "give_back", len(worker.sent))
+
+    def _kill_all_of(self, stream: "ProcessStream", selector: selectors.BaseSelector) -> None:
+        for worker in list(self._workers):
+            number, _ = worker.ring.running()
+            sent = worker.sent.get(number)
+            if sent is not None and sent.stream is stream:
+                self._kill(worker, number, selector)
+
+    def _kill(self, worker: _Worker, number: int, selector: selectors.BaseSelector) -> None:
+        """Kill a worker, and what its task started, for the sake of the task ``number``."""
+        worker.killed_for = number
+        _kill_group(worker.process.pid)
+        worker.process.kill()
+        self._bury(worker, selector)
+
+    def _bury(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
+        """Settle what a dead worker had finished and was running; deal out the rest again."""
+        selector.unregister(worker.connection)
+        self._workers.remove(worker)
+        worker.process.join(EXIT_SECONDS)
+        _kill_group(worker.process.pid)
+        self._harvest(worker)
+        self._drain_results(worker)
+        number, began = worker.ring.running()
+        running = worker.sent.pop(number, None)
+        if running is not None:
+            running.stream.settle(self._verdict(worker, number, running.task, began))
+        for sent in worker.sent.values():
+            sent.stream.take_back(sent.task)
+        if not worker.ready:
+            self._note_failed_start(worker)
+        _dispose(worker)
+
+    def _drain_results(self, worker: _Worker) -> None:
+        try:
+            while worker.connection.poll():
+                message = pickle.loads(worker.connection.recv_bytes())  # noqa: S301 - our worker's
+                if message[0] == "result":
+                    self._settle(worker, *message[1:])
+        except (EOFError, OSError):
+            return
+
+    def _verdict(self, worker: _Worker, number: int, task: Task, began: float) -> Outcome:
+        seconds = time.monotonic() - began
+        started_at = time.time() - seconds
+        error: BaseException | None
+        if worker.killed_for != number:
+            exitcode = worker.process.exitcode
+            error = TaskLostError(task.key, _cause_of_death(exitcode), exitcode=exitcode)
+            status = Status.LOST
+        elif task.timeout is not None and seconds >= task.timeout:
+            error, status = TaskTimeoutError(task.key, task.timeout), Status.TIMEOUT
+        else:
+            error = cancelled(task, "the run was stopped; its worker was killed").error
+            status = Status.CANCELLED
+        assert error is not None
+        return failed(task, error, status, started_at, seconds, worker.name)
+
+    def _note_failed_start(self, worker: _Worker) -> None:
+        self._failed_starts += 1
+        if self._failed_starts < FAILED_STARTS:
+            return
+        self._failed_starts = 0
+        error = WorkerStartError(self._context.get_start_method(), worker.process.exitcode)
+        self._backlog.clear()
+        for stream in self._streams:
+            stream.fail(error)
+
+    def _end_all(self, selector: selectors.BaseSelector) -> None:
+        for worker in self._workers:
+            if worker.ready and not worker.sent:
+                self._send(worker, "exit")
+            else:
+                _kill_group(worker.process.pid)
+                worker.process.kill()
+        deadline = time.monotonic() + EXIT_SECONDS
+        for worker in self._workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+            if worker.process.is_alive():
+                _kill_group(worker.process.pid)
+                worker.process.kill()
+        for worker in list(self._workers):
+            self._bury(worker, selector)
+        for sent in self._backlog:
+            sent.stream.settle(cancelled(sent.task, "the strategy was closed"))
+        self._backlog.clear()
+
+
+def _room(stream: "ProcessStream") -> int:
+    mean = stream.mean_seconds
+    if mean is None or mean >= BATCH_SECONDS:
+        return 1
+    return max(1, min(LARGEST_BATCH, int(BATCH_SECONDS / max(mean, 1e-6))))
+
+
+def _run_id(task: Task) -> str:
+    scope = None if task.context is None else task.context.get(run_scope)
+    return "" if scope is None else scope.run_id
+
+
+def _drain(hear: socket.socket) -> None:
+    try:
+        while hear.recv(4096):
+            pass
+    except BlockingIOError:
+        return
+
+
+def _kill_group(pid: int) -> None:
+    """Kill the process group that a worker leads, if it got so far as to lead one."""
+    if not hasattr(os, "killpg"):
+        return
+    try:
+        if os.getpgid(0) != pid:
+            os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _cause_of_death(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "its worker process went away"
+    if exitcode >= 0:
+        return f"its worker process exited with code {exitcode}"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    return f"its worker process was killed by {name}"
+
+
+def _dispose(worker: _Worker) -> None:
+    worker.connection.close()
+    worker.ring.release()
+    worker.process.close()

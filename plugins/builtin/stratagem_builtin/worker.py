@@ -1,0 +1,283 @@
+"""What runs in a worker process: one thread runs tasks, another reads what the parent sends."""
+
+import asyncio
+import logging
+import os
+import pickle
+import signal
+import struct
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import copy_context
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.heap import Arena
+from typing import Any
+
+import attrs
+
+from stratagem import Task, TransportError, current_task
+from stratagem.invoke import Bound, invoke
+from stratagem.loops import ContainedExit, finish_async
+from stratagem.scope import Scope, run_scope
+from stratagem.strategy import Batch
+from stratagem.transport import decode, encode, encode_error, safe_repr
+from stratagem_builtin.ring import LARGEST, Ring
+from stratagem_builtin.sequential import SequentialStrategy
+
+__all__ = ["Parcel", "Settings", "main"]
+
+FLUSH_AFTER = 0.005
+VALUE, ERROR = 0, 1
+PROTOCOL = pickle.HIGHEST_PROTOCOL
+TIMES = struct.Struct("<dd")
+"""When a task began, in seconds since the epoch, and how many seconds it ran."""
+
+
+@attrs.frozen
+class Settings:
+    """Hold what a worker is told when it starts.
+
+    Attributes:
+        max_result_bytes: a pickled result larger than this is an error.
+        log_level: records logged at this level or above go to the parent.
+    """
+
+    max_result_bytes: int
+    log_level: int
+
+
+@attrs.define
+class Parcel:
+    """Hold one task on its way to a worker.
+
+    Attributes:
+        number: of this sending, over all tasks of the strategy.
+        run_id: the id of its run.
+        function: the number of a function that was sent before; 0 when ``pickled`` is the call.
+        pickled: the argument, or the whole call.
+    """
+
+    number: int
+    run_id: str
+    index: int
+    key: str
+    name: str
+    attempt: int
+    tags: frozenset[str]
+    function: int
+    pickled: bytes
+
+
+def main(
+    connection: Connection, memory: Arena, settings: Settings, not_ours: Sequence[int] = ()
+) -> None:
+    """Serve the parent until it says or is no more.
+
+    Args:
+        connection: the worker's end of the pipe.
+        memory: the shared memory of its ring.
+        settings: what it is told.
+        not_ours: descriptors of the parent that a fork has copied here; an open copy would hide
+            from a worker that the parent is gone.
+    """
+    for descriptor in not_ours:
+        os.close(descriptor)
+    if hasattr(os, "setsid"):
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _Worker(connection, memory, settings).serve()
+
+
+class _Worker:
+    def __init__(self, connection: Connection, memory: Arena, settings: Settings) -> None:
+        self._connection = connection
+        self._ring = Ring(memory)
+        self._settings = settings
+        self._sending = threading.Lock()
+        self._todo: deque[Parcel | None] = deque()
+        self._arrived = threading.Semaphore(0)
+        self._functions: dict[int, bytes] = {}
+        self._loaded: dict[int, Callable[[Any], Any]] = {}
+        self._runner: asyncio.Runner | None = None
+        self._children = SequentialStrategy()
+        self._name = f"pid-{os.getpid()}"
+        self._told_at = 0.0
+
+    def serve(self) -> None:
+        threading.Thread(target=self._read, name="stratagem-reader", daemon=True).start()
+        self._forward_logs()
+        self.send("ready")
+        while (parcel := self._next()) is not None:
+            self._run(parcel)
+        if self._runner is not None:
+            self._runner.close()
+        self._children.close()
+
+    def _next(self) -> Parcel | None:
+        while True:
+            try:
+                return self._todo.popleft()
+            except IndexError:
+                self._tell()
+                self._arrived.acquire()
+                while self._arrived.acquire(blocking=False):
+                    pass
+
+    def _read(self) -> None:
+        """Read what the parent sends; when it is gone, go at once, children and all."""
+        try:
+            while True:
+                message = pickle.loads(self._connection.recv_bytes())  # noqa: S301 - our parent's
+                getattr(self, f"_on_{message[0]}")(*message[1:])
+        except (EOFError, OSError):
+            _die()
+
+    def _on_run(self, parcels: list[Parcel], functions: dict[int, bytes]) -> None:
+        self._functions.update(functions)
+        self._todo.extend(parcels)
+        self._arrived.release()
+
+    def _on_give_back(self, most: int) -> None:
+        """Hand back, from the far end, what has not begun."""
+        given: list[int] = []
+        while len(given) < most:
+            try:
+                parcel = self._todo.pop()
+            except IndexError:
+                break
+            if parcel is None:
+                self._todo.append(None)
+                break
+            given.append(parcel.number)
+        self.send("given_back", given)
+
+    def _on_exit(self) -> None:
+        self._todo.append(None)
+        self._arrived.release()
+
+    def send(self, *message: object) -> None:
+        """Send a message to the parent, from any thread."""
+        data = pickle.dumps(message, PROTOCOL)
+        try:
+            with self._sending:
+                self._connection.send_bytes(data)
+        except (BrokenPipeError, ConnectionError, OSError):
+            _die()
+
+    def _tell(self) -> None:
+        """Have the parent read the ring."""
+        self._told_at = time.monotonic()
+        self.send("look")
+
+    def _run(self, parcel: Parcel) -> None:
+        self._ring.begin(parcel.number)
+        task = Task(
+            parcel.index,
+            parcel.key,
+            parcel.name,
+            partial(self._call, parcel),
+            attempt=parcel.attempt,
+            tags=parcel.tags,
+            context=copy_context(),
+        )
+        assert task.context is not None
+        scope = Scope(parcel.run_id, lambda calls: Batch(calls, self._children))
+        task.context.run(run_scope.set, scope)
+        outcome = invoke(task, finish=self._finish, worker=self._name)
+        pickled, kind = b"", ERROR
+        if outcome.error is None:
+            try:
+                pickled, kind = self._pickled(outcome.value), VALUE
+            except TransportError as error:
+                outcome.error = error
+        if outcome.error is not None:
+            pickled, kind = pickle.dumps(encode_error(outcome.error), PROTOCOL), ERROR
+        times = TIMES.pack(outcome.started_at, outcome.seconds)
+        self._publish(parcel.number, kind, times + pickled)
+
+    def _call(self, parcel: Parcel) -> Any:
+        given = decode(parcel.pickled, "decode_task")
+        if not parcel.function:
+            return given()
+        function = self._loaded.get(parcel.function)
+        if function is None:
+            function = decode(self._functions[parcel.function], "decode_task")
+            self._loaded[parcel.function] = function
+        return Bound(function, given)()
+
+    def _finish(self, awaitable: Awaitable[Any]) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        try:
+            return self._runner.run(finish_async(awaitable), context=copy_context())
+        except ContainedExit as contained:
+            original = contained.original
+        raise original
+
+    def _pickled(self, value: object) -> bytes:
+        pickled = encode(value, "encode_result")
+        most = self._settings.max_result_bytes
+        if len(pickled) > most:
+            raise TransportError(
+                "encode_result",
+                f"the result has {len(pickled)} bytes pickled, more than max_result_bytes={most}; "
+                "return less, or allow more",
+                shown=safe_repr(value),
+            )
+        return pickled
+
+    def _publish(self, number: int, kind: int, body: bytes) -> None:
+        if len(body) > LARGEST:
+            self.send("result", number, kind, body)
+            return
+        self._ring.write(number, kind, body, self._wait_for_room)
+        if time.monotonic() - self._told_at > FLUSH_AFTER or self._ring.half_full:
+            self._tell()
+
+    def _wait_for_room(self) -> None:
+        self._tell()
+        time.sleep(0.001)
+
+    def _forward_logs(self) -> None:
+        root = logging.getLogger()
+        root.addHandler(_Forwarding(self))
+        root.setLevel(self._settings.log_level)
+
+
+class _Forwarding(logging.Handler):
+    """Send log records to the parent, each with the run id and task key it was logged under."""
+
+    def __init__(self, worker: _Worker) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def emit(self, record: logging.LogRecord) -> None:
+        task = current_task()
+        fields = {
+            "name": record.name,
+            "levelno": record.levelno,
+            "levelname": record.levelname,
+            "msg": record.getMessage(),
+            "created": record.created,
+            "pathname": record.pathname,
+            "lineno": record.lineno,
+            "funcName": record.funcName,
+            "process": record.process,
+            "run_id": "" if task is None else task.run_id,
+            "task_key": "" if task is None else task.key,
+        }
+        if record.exc_info:
+            fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
+        self._worker.send("log", fields)
+
+
+def _die() -> None:
+    sys.stdout = sys.stderr = None
+    if hasattr(os, "killpg"):
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
