@@ -136,7 +136,7 @@ def test_a_wake_without_a_task_lets_nobody_go():
 
 
 def test_a_task_that_comes_between_poll_and_sleep_is_not_missed():
-    """A wake that falls between a poll for nothing and the sleep after it makes the taker ask again."""
+    """A wake between a poll for nothing and the sleep after it makes the taker ask again."""
     shelf = Shelf()
     polls = itertools.count(1)
     plain_poll = shelf.poll
@@ -181,7 +181,7 @@ def test_a_wake_cuts_a_known_wait_short():
 
 @pytest.mark.parametrize(("tasks", "polls"), [(0, 1), (1, 2), (2, 3), (4, 4)])
 def test_a_wake_rouses_one_who_rouses_the_next_if_it_found_work(tasks, polls):
-    """One wake makes as many sleepers ask as there are tasks, and one more to see that it is all."""
+    """One wake makes as many sleepers ask as there are tasks, and one more to see the end."""
     takers_in_all = 4
     shelf = Shelf()
     takers = Takers(takers_in_all, shelf.take)

@@ -67,7 +67,10 @@ def _table(path: Path) -> dict[str, Any] | None:
         if path.name == "pyproject.toml" and "tool.stratagem" not in text:
             return None
         raise ConfigurationError(f"{path}: {error}") from error
-    table: dict[str, Any] | None = document.get("tool", {}).get("stratagem")
+    tool = document.get("tool", {})
+    if not isinstance(tool, Mapping):
+        raise ConfigurationError(f"{path}: tool must be a table")
+    table: dict[str, Any] | None = tool.get("stratagem")
     if table is None and path.name == "stratagem.toml":
         table = {key: value for key, value in document.items() if key != "tool"}
     return table

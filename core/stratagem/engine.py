@@ -286,7 +286,8 @@ class AsyncStream(AsyncIterator[Outcome]):
         self._loop = loop
         self._arrived = asyncio.Event()
         self._outcomes: deque[Outcome] = deque()
-        self._room = threading.Semaphore(self._READ_AHEAD)
+        self._room = threading.Event()
+        self._leaving = False
         self._over = False
         self._failure: BaseException | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -302,8 +303,10 @@ class AsyncStream(AsyncIterator[Outcome]):
         while True:
             self._arrived.clear()
             if self._outcomes:
-                self._room.release()
-                return self._outcomes.popleft()
+                outcome = self._outcomes.popleft()
+                if len(self._outcomes) <= self._READ_AHEAD // 2:
+                    self._room.set()
+                return outcome
             if self._over:
                 failure, self._failure = self._failure, None
                 if failure is not None:
@@ -321,15 +324,22 @@ class AsyncStream(AsyncIterator[Outcome]):
     def _read(self) -> None:
         try:
             for outcome in self._stream:
-                self._room.acquire()
+                self._wait_for_room()
                 self._outcomes.append(outcome)
                 self._loop.call_soon_threadsafe(self._arrived.set)
         except BaseException as error:  # noqa: BLE001 - raised where the outcomes are awaited
             self._failure = error
 
+    def _wait_for_room(self) -> None:
+        while len(self._outcomes) >= self._READ_AHEAD and not self._leaving:
+            self._room.clear()
+            if len(self._outcomes) >= self._READ_AHEAD and not self._leaving:
+                self._room.wait()
+
     def _stop_reading(self) -> None:
         self._stream.stop()
-        self._room.release(2**30)
+        self._leaving = True
+        self._room.set()
 
     async def aclose(self) -> None:
         """Stop the run and wait until everything announced is settled."""

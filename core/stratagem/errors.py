@@ -63,8 +63,8 @@ class StratagemError(Exception):
 
 
 def _rebuild(
-    cls: type[StratagemError], args: tuple[object, ...], state: dict[str, object]
-) -> StratagemError:
+    cls: type[BaseException], args: tuple[object, ...], state: dict[str, object]
+) -> BaseException:
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
@@ -99,7 +99,7 @@ class UnknownStrategyError(SpecError):
     ) -> None:
         self.name = name
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=len(names), cutoff=0.5)
+        near = difflib.get_close_matches(name, names, n=max(1, len(names)), cutoff=0.5)
         self.known = near + [other for other in names if other not in near]
         problem = f"unknown strategy {name!r}; known are: {', '.join(self.known) or 'none'}"
         broken = "; ".join(failed)
@@ -310,6 +310,10 @@ class RunInterrupted(KeyboardInterrupt):
         self.signum = signum
         self.report = report
         super().__init__(f"interrupted by signal {signum} after {len(report)} tasks")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by state, as StratagemError does."""
+        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
 
 
 class LateBindingWarning(UserWarning):

@@ -30,12 +30,14 @@ class Intake(TaskSource):
 
     Attributes:
         failure: what the input raised, once it has; the run ends with it.
+        exhausted: whether the input was read to its end, and all of it was taken.
     """
 
     def __init__(self, make: MakeTask) -> None:
         super().__init__()
         self._make = make
         self.failure: BaseException | None = None
+        self.exhausted = False
 
     def _made(self, index: int, item: object) -> Task | None:
         try:
@@ -69,6 +71,7 @@ class SequenceIntake(Intake):
             return None
         index = next(self._positions)
         if index >= self._size:
+            self.exhausted = self.failure is None
             return None
         try:
             item = self._items[index]
@@ -98,7 +101,10 @@ class _ReadIntake(Intake):
         try:
             index, item = self._read.popleft()
         except IndexError:
-            return None if over else _FOREVER
+            if not over:
+                return _FOREVER
+            self.exhausted = self.failure is None
+            return None
         if self._reader_waits and len(self._read) <= READ_AHEAD // 2:
             self._resume_reader()
         return self._made(index, item)

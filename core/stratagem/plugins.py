@@ -1,5 +1,6 @@
 """Plugins: found by entry point, loaded one by one, each failure kept to itself."""
 
+import itertools
 import logging
 import os
 import re
@@ -79,6 +80,11 @@ class Offer:
     plugin: str
     distribution: str
 
+    @property
+    def owner(self) -> str:
+        """Name its distribution, or the plugin where that was registered in code."""
+        return self.distribution or self.plugin
+
 
 class Plugins:
     """Hold the plugins of one engine.
@@ -151,24 +157,32 @@ class Plugins:
         Raises:
             PluginError: it does not fit the hooks.
         """
-        given = name or getattr(plugin, "__name__", None) or type(plugin).__qualname__
+        given = name or getattr(plugin, "__name__", None) or type(plugin).__name__
         unique = given
-        while self.manager.has_plugin(unique):
-            unique = f"{given}@{id(plugin):x}" if unique == given else f"{unique}+"
+        for number in itertools.count(2):
+            if not self.manager.has_plugin(unique):
+                break
+            unique = f"{given}-{number}"
         row = PluginRow(unique, "", "", PluginState.LOADED)
         self.rows.append(attrs.evolve(row, strategies=self._register(plugin, row)))
 
     def _register(self, plugin: object, row: PluginRow) -> tuple[str, ...]:
         unique = f"{row.distribution}:{row.name}" if row.distribution else row.name
-        self.manager.register(plugin, name=unique)
+        if self.manager.is_registered(plugin):
+            known = self.manager.get_name(plugin)
+            raise PluginError(f"plugin {unique!r} is registered already, as {known!r}")
         try:
+            self.manager.register(plugin, name=unique)
             self._refuse_misfits(plugin, unique)
             offers = [
                 Offer(_strategy_info(info, row.name), row.name, row.distribution)
-                for info in self._offered_by(plugin)
+                for info in self._offered_by(plugin, row.name)
             ]
-        except BaseException:
-            self.manager.unregister(plugin)
+        except BaseException as error:
+            if self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
+            if isinstance(error, pluggy.PluginValidationError):
+                raise PluginError(str(error)) from error
             raise
         for offer in offers:
             self._offers.setdefault(offer.info.name, []).append(offer)
@@ -191,11 +205,13 @@ class Plugins:
                         "leave `wrapper=True` out"
                     )
 
-    def _offered_by(self, plugin: object) -> list[StrategyInfo]:
-        offered: list[StrategyInfo] = []
+    def _offered_by(self, plugin: object, name: str) -> list[Any]:
+        offered: list[Any] = []
         for implementation in self.manager.hook.stratagem_strategies.get_hookimpls():
             if implementation.plugin is plugin:
                 given: Any = implementation.function()
+                if given is not None and not isinstance(given, Iterable):
+                    raise _not_strategies(name, given)
                 offered.extend(given or ())
         return offered
 
@@ -217,7 +233,7 @@ class Plugins:
         offers = [
             offer
             for offer in self._offers.get(name, ())
-            if distribution is None or offer.distribution == _normal(distribution)
+            if distribution is None or _normal(offer.owner) == _normal(distribution)
         ]
         if not offers:
             asked = name if distribution is None else f"{distribution}:{name}"
@@ -228,7 +244,7 @@ class Plugins:
             ]
             raise UnknownStrategyError(asked, self._offers, failed=failed)
         if len(offers) > 1:
-            raise AmbiguousStrategyError(name, [o.distribution or o.plugin for o in offers])
+            raise AmbiguousStrategyError(name, [offer.owner for offer in offers])
         return offers[0].info
 
 
@@ -259,6 +275,10 @@ def _normal(distribution: str) -> str:
 def _strategy_info(offered: Any, plugin: str) -> StrategyInfo:
     if isinstance(offered, StrategyInfo):
         return offered
-    raise PluginError(
+    raise _not_strategies(plugin, offered)
+
+
+def _not_strategies(plugin: str, offered: object) -> PluginError:
+    return PluginError(
         f"plugin {plugin!r} offered {offered!r}; stratagem_strategies must return StrategyInfo records"
     )

@@ -77,6 +77,7 @@ class Announcer:
         self._run = run
         self._strategy = strategy
         self._turn = threading.RLock()
+        self._teller = 0
         self._failures: dict[tuple[str, str], HookFailure] = {}
         self._slow: set[tuple[str, str]] = set()
         self._listeners: dict[str, list[_Listener]] = {
@@ -100,7 +101,9 @@ class Announcer:
         try:
             offered: Iterable[object] | None = _call(offer, {"run": self._run})
             return list(offered or ())
-        except Exception as error:  # noqa: BLE001 - a listener costs nothing but itself
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a listener costs nothing but itself
             self._note_failure(offer, error)
             return []
 
@@ -118,10 +121,19 @@ class Announcer:
         token = observed_strategies.set((*observed_strategies.get(), self._strategy))
         try:
             with self._turn:
-                for listener in listeners:
-                    self._tell_one(listener, facts)
+                teller, self._teller = self._teller, threading.get_ident()
+                try:
+                    for listener in listeners:
+                        self._tell_one(listener, facts)
+                finally:
+                    self._teller = teller
         finally:
             observed_strategies.reset(token)
+
+    @property
+    def telling_here(self) -> bool:
+        """Tell whether this thread is calling a listener of the run right now."""
+        return self._teller == threading.get_ident()
 
     def _tell_one(self, listener: _Listener, facts: dict[str, object]) -> None:
         began = time.perf_counter()

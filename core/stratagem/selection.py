@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from stratagem.errors import SpecError, StrategyOptionError
 from stratagem.plugins import Plugins
@@ -68,11 +69,14 @@ def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _takes_specs(parameter: inspect.Parameter | None) -> bool:
-    if parameter is None:
-        return False
-    annotation = parameter.annotation
+    return parameter is not None and _names_strategy(parameter.annotation)
+
+
+def _names_strategy(annotation: object) -> bool:
     if isinstance(annotation, str):
         return "Strategy" in annotation
+    if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
+        return any(_names_strategy(part) for part in get_args(annotation))
     return isinstance(annotation, type) and issubclass(annotation, ExecutionStrategy)
 
 

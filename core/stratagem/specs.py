@@ -17,8 +17,8 @@ __all__ = ["Spec", "Word", "parse_spec", "spec_from_table"]
 
 _NAME = re.compile(r"(?:(?P<dist>[A-Za-z0-9][A-Za-z0-9._-]*):)?(?P<name>[A-Za-z_][A-Za-z0-9_-]*)")
 _OPTION = re.compile(r"([A-Za-z_]\w*)\s*=(?!=)")
-_OPENING = "([{"
-_CLOSING = ")]}"
+_CLOSED_BY = {"(": ")", "[": "]", "{": "}"}
+_DEEPEST = 32
 
 
 @attrs.frozen
@@ -57,10 +57,14 @@ def parse_spec(text: str) -> Spec:
     stripped = text.strip()
     if not stripped:
         raise SpecError("an empty strategy spec", spec=text, hint="name a strategy, such as threads")
-    return attrs.evolve(_parse(stripped, text), text=stripped)
+    return attrs.evolve(_parse(stripped, text, 1), text=stripped)
 
 
-def _parse(text: str, whole: str) -> Spec:
+def _parse(text: str, whole: str, depth: int) -> Spec:
+    if depth > _DEEPEST:
+        raise SpecError(
+            f"strategies nested more than {_DEEPEST} deep", spec=_shortened(whole), hint="nest fewer"
+        )
     match = _NAME.match(text)
     if match is None:
         raise SpecError(
@@ -78,25 +82,28 @@ def _parse(text: str, whole: str) -> Spec:
     options: dict[str, Any] = {}
     for part in _split(rest[1:-1], whole):
         if (option := _OPTION.match(part)) is None:
-            inner.append(_positional(part, name, whole, after_options=bool(options)))
+            inner.append(_positional(part, name, whole, depth, after_options=bool(options)))
             continue
         key = option[1]
         if key in options:
             raise SpecError(f"option {key!r} is given twice", spec=whole, hint="give it once")
-        options[key] = _value(key, part[option.end() :].strip(), whole)
+        options[key] = _value(key, part[option.end() :].strip(), whole, depth)
     return Spec(name, distribution, tuple(inner), options, text)
 
 
 def _end_of_group(text: str, whole: str) -> int:
-    depth = 0
+    expected: list[str] = []
     for position, character in _outside_strings(text, whole):
-        if character in _OPENING:
-            depth += 1
-        elif character in _CLOSING:
-            depth -= 1
-            if depth == 0:
+        if character in _CLOSED_BY:
+            expected.append(_CLOSED_BY[character])
+        elif character in _CLOSED_BY.values():
+            if character != expected.pop():
+                raise SpecError(
+                    f"a bracket is closed by {character!r}", spec=whole, hint="close it by its like"
+                )
+            if not expected:
                 return position + 1
-    raise SpecError("a bracket is not closed", spec=whole, hint="close it")
+    raise SpecError("a bracket is not closed", spec=_shortened(whole), hint="close it")
 
 
 def _outside_strings(text: str, whole: str) -> list[tuple[int, str]]:
@@ -124,9 +131,9 @@ def _split(text: str, whole: str) -> list[str]:
     parts: list[str] = []
     depth = start = 0
     for position, character in _outside_strings(text, whole):
-        if character in _OPENING:
+        if character in _CLOSED_BY:
             depth += 1
-        elif character in _CLOSING:
+        elif character in _CLOSED_BY.values():
             depth -= 1
         elif character == "," and depth == 0:
             parts.append(text[start:position].strip())
@@ -139,7 +146,7 @@ def _split(text: str, whole: str) -> list[str]:
     return parts
 
 
-def _positional(part: str, name: str, whole: str, *, after_options: bool) -> Spec:
+def _positional(part: str, name: str, whole: str, depth: int, *, after_options: bool) -> Spec:
     if _NAME.match(part) is None or part in {"True", "False", "None"}:
         raise SpecError(
             f"{part!r} is given to {name!r} without the name of an option",
@@ -150,13 +157,13 @@ def _positional(part: str, name: str, whole: str, *, after_options: bool) -> Spe
         raise SpecError(
             f"the strategy {part!r} stands after an option", spec=whole, hint="put strategies first"
         )
-    return _parse(part, whole)
+    return _parse(part, whole, depth + 1)
 
 
-def _value(key: str, text: str, whole: str) -> Any:
+def _value(key: str, text: str, whole: str, depth: int) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         pass
     if text in {"true", "false", "null", "none"}:
         right = {"true": "True", "false": "False"}.get(text, "None")
@@ -165,10 +172,14 @@ def _value(key: str, text: str, whole: str) -> Any:
         )
     match = _NAME.match(text)
     if match is not None and (match.end() == len(text) or text[match.end() :].lstrip()[0] == "("):
-        return Word(_parse(text, whole), text)
+        return Word(_parse(text, whole, depth + 1), text)
     raise SpecError(
         f"{text!r} is not a literal value for {key!r}", spec=whole, hint=f"write {key}={_quoted(text)}"
     )
+
+
+def _shortened(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else text[:most] + "..."
 
 
 def _quoted(text: str) -> str:

@@ -29,6 +29,7 @@ from stratagem.run import Announcer, Run
 from stratagem.scope import Children, Scope, run_scope
 from stratagem.strategy import ExecutionStrategy, late_binding_advice, shares_its_variables
 from stratagem.task import Outcome, Status, Task, raisable
+from stratagem.threads import not_an_end
 
 __all__ = ["Plan", "Stream"]
 
@@ -162,7 +163,7 @@ class Stream(Iterator[Outcome]):
             BaseException: what the input raised, or the first failure under ``on_error="raise"``,
                 once everything that ran is settled; the partial report is its ``report``.
         """
-        if self._reader == threading.get_ident():
+        if self._in_listener:
             raise RuntimeError("a listener cannot read the stream that it is called for")
         with self._turn:
             self._reader = threading.get_ident()
@@ -236,10 +237,16 @@ class Stream(Iterator[Outcome]):
             self._stopped = None
         if self._intake.failure is not None:
             self._stopped = "input_failed"
+        elif self._stopped is None and not self._read_to_its_end:
+            self._stopped = "strategy_ended"
         self._report = self._make_report()
         if self._begun:
             self._announcer.tell("stratagem_after_run", report=self._report)
         self._intake.close()
+
+    @property
+    def _read_to_its_end(self) -> bool:
+        return self._intake.exhausted or self._counts.total() == self.run.total
 
     def _unanswered(self, task: Task) -> Outcome:
         if self._stopped is not None:
@@ -268,7 +275,7 @@ class Stream(Iterator[Outcome]):
             raise RunInterrupted(self._interrupted_by, self.report)
         error = self._intake.failure or self._failure
         if error is not None:
-            raise self._with_report(error)
+            raise self._with_report(not_an_end(error))
 
     def _break_off(self, error: BaseException) -> None:
         self.stop("interrupted" if isinstance(error, KeyboardInterrupt) else "strategy_failed")
@@ -306,7 +313,7 @@ class Stream(Iterator[Outcome]):
         Called by a listener of this run it only asks: the run ends when the listener has returned.
         """
         self.stop()
-        if self._reader == threading.get_ident():
+        if self._in_listener:
             return
         with self._turn:
             self._reader = threading.get_ident()
@@ -314,6 +321,10 @@ class Stream(Iterator[Outcome]):
                 self._drain()
             finally:
                 self._reader = 0
+
+    @property
+    def _in_listener(self) -> bool:
+        return self._reader == threading.get_ident() or self._announcer.telling_here
 
     def _drain(self) -> None:
         if self._over:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from stratagem.loops import running_on
 
-__all__ = ["Clock", "Crew", "call_in_thread"]
+__all__ = ["Clock", "Crew", "call_in_thread", "not_an_end"]
 
 T = TypeVar("T")
 
@@ -140,7 +140,7 @@ async def call_in_thread(function: Callable[[], T], *, on_cancel: Callable[[], N
         if error is None:
             done.set_result(value)
         else:
-            done.set_exception(_settable(error))
+            done.set_exception(not_an_end(error))
 
     def run() -> None:
         value, failure = None, None
@@ -168,9 +168,10 @@ async def call_in_thread(function: Callable[[], T], *, on_cancel: Callable[[], N
         raise
 
 
-def _settable(error: BaseException) -> BaseException:
-    if isinstance(error, StopIteration):
-        wrapped = RuntimeError(f"raised StopIteration: {error}")
+def not_an_end(error: BaseException) -> BaseException:
+    """Give ``error``, wrapped if raised from an iterator it would pass for the end of it."""
+    if isinstance(error, StopIteration | StopAsyncIteration):
+        wrapped = RuntimeError(f"raised {type(error).__name__}: {error}")
         wrapped.__cause__ = error
         return wrapped
     return error

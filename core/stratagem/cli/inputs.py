@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NoReturn
 import attrs
 
 from stratagem.cli.messages import CommandError
+from stratagem.cli.standard import take_stdin
 from stratagem.stream import KEY_BYTES
 
 __all__ = ["Format", "Input", "open_input"]
@@ -122,28 +123,15 @@ def open_input(name: str, given: Format | None = None) -> Input:
         CommandError: it cannot be opened.
     """
     if name == "-":
-        return Input("stdin", _open_stdin(), given or Format.JSONL)
+        return Input(
+            "stdin", os.fdopen(take_stdin(), "rb", buffering=_BLOCK), given or Format.JSONL
+        )
     path = Path(name)
     try:
         file = path.open("rb", buffering=_BLOCK)
     except OSError as error:
         raise CommandError(f"input {name} cannot be opened: {error.strerror}") from error
     return Input(name, file, given or _BY_SUFFIX.get(path.suffix.lower(), Format.TEXT))
-
-
-def _open_stdin() -> BinaryIO:
-    """Open stdin anew, and leave nothing in its place that a task could read.
-
-    A thread that blocks in ``sys.stdin`` itself would also hold up the end of the interpreter.
-    """
-    try:
-        kept = os.dup(0)
-    except OSError as error:
-        raise CommandError(f"stdin cannot be read: {error.strerror}") from error
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    return os.fdopen(kept, "rb", buffering=_BLOCK)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -180,7 +168,7 @@ def _read_csv(source: Input) -> Iterator[tuple[int, Any]]:
                 )
             yield rows.line_num, row
     except csv.Error as error:
-        source.refuse(rows.line_num, f"not CSV: {error}")
+        source.refuse(rows.reader.line_num, f"not CSV: {error}")
 
 
 def _check_header(source: Input, fields: Iterable[str]) -> None:

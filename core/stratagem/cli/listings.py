@@ -2,12 +2,11 @@
 
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from stratagem.cli.engines import open_engine
 from stratagem.cli.messages import EXIT_BROKEN_PIPE, printable, say
-from stratagem.engine import Engine
 from stratagem.plugins import PluginState
 
 __all__ = ["list_plugins", "list_strategies"]
@@ -22,7 +21,7 @@ _CAPABILITIES = {
 
 def list_strategies() -> int:
     """Print every strategy that is installed; give the exit code."""
-    with _engine() as engine:
+    with open_engine(quiet=True) as engine:
         rows = [
             (
                 offer.info.name,
@@ -41,18 +40,12 @@ def list_strategies() -> int:
 
 def list_plugins() -> int:
     """Print every plugin that is installed, and what became of it; give the exit code."""
-    with _engine() as engine:
+    with open_engine(quiet=True) as engine:
         rows = [
             (row.name, row.distribution, row.version, row.state.value, row.why)
             for row in engine.plugins.rows
         ]
     return _print_table(("plugin", "distribution", "version", "state", "why"), rows)
-
-
-def _engine() -> Engine:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a plugin that failed is a row of the table
-        return Engine()
 
 
 def _capabilities(factory: Any) -> str:

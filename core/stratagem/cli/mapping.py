@@ -2,13 +2,13 @@
 
 import signal
 import sys
-import warnings
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
 import attrs
 
+from stratagem.cli.engines import open_engine
 from stratagem.cli.functions import load_function
 from stratagem.cli.inputs import Format, Input, open_input
 from stratagem.cli.messages import (
@@ -20,14 +20,9 @@ from stratagem.cli.messages import (
     say,
 )
 from stratagem.cli.ordering import InOrder
-from stratagem.cli.output import (
-    LineWriter,
-    OutputError,
-    open_output,
-    refuse_same_file,
-    take_stdout,
-)
+from stratagem.cli.output import LineWriter, OutputError, open_output, refuse_same_file
 from stratagem.cli.records import encode, record_of
+from stratagem.cli.standard import fill_standard_descriptors, take_stdout
 from stratagem.cli.tally import Tally
 from stratagem.engine import Engine, Options
 from stratagem.errors import RunInterrupted, StratagemError
@@ -35,7 +30,7 @@ from stratagem.signals import interruptible
 from stratagem.stream import Stream
 from stratagem.task import Outcome
 
-__all__ = ["MapRequest", "open_engine", "run_map"]
+__all__ = ["MapRequest", "run_map"]
 
 
 @attrs.frozen
@@ -63,6 +58,7 @@ def run_map(request: MapRequest) -> int:
     Raises:
         CommandError: the run cannot begin, its input is bad, or its output cannot be written.
     """
+    fill_standard_descriptors()
     kept = take_stdout() if request.output == "-" else None
     function = load_function(request.function)
     source = open_input(request.input, request.format)
@@ -73,16 +69,6 @@ def run_map(request: MapRequest) -> int:
             descriptor = open_output(request.output) if kept is None else kept
             delivery = _Delivery(stream, LineWriter(descriptor, stream.stop), request)
             return delivery.finish()
-
-
-def open_engine() -> Engine:
-    """Make an engine; what its plugins warn of is said in a line each."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        engine = Engine()
-    for warning in caught:
-        say(f"warning: {warning.message}")
-    return engine
 
 
 def _open_stream(
@@ -200,4 +186,4 @@ class _Delivery:
             say(failure)
 
 
-_REASONS = {"max_errors": "stopped after as many failures as --max-errors allows"}
+_REASONS = {"max_errors": "stopped by --max-errors"}

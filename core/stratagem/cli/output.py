@@ -2,7 +2,6 @@
 
 import os
 import stat
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Self
 
 from stratagem.cli.messages import CommandError
 
-__all__ = ["LineWriter", "OutputError", "open_output", "refuse_same_file", "take_stdout"]
+__all__ = ["LineWriter", "OutputError", "open_output", "refuse_same_file"]
 
 FLUSH_BYTES = 2**16
 FLUSH_SECONDS = 0.1
@@ -19,31 +18,6 @@ FLUSH_SECONDS = 0.1
 
 class OutputError(Exception):
     """Say that lines cannot be written any more; its cause is the OSError."""
-
-
-def take_stdout() -> int:
-    """Keep stdout for the caller alone, and send what anybody else prints there to stderr.
-
-    Child processes that start later inherit it so.
-
-    Raises:
-        CommandError: stdout is closed.
-    """
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        kept = os.dup(1)
-    except OSError as error:
-        raise CommandError(f"stdout cannot be written: {error.strerror}") from error
-    try:
-        os.dup2(2, 1)
-    except OSError:  # stderr is closed
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.close(nowhere)
-    if sys.stderr is not None:
-        sys.stdout = sys.stderr
-    return kept
 
 
 def open_output(path: str) -> int:

@@ -15,7 +15,7 @@ KINDS_SHOWN = 3
 
 @attrs.define
 class Tally:
-    """Count lines by status, and failures by the type of their error."""
+    """Count lines by status, and those that failed by themselves by the type of their error."""
 
     statuses: Counter[Status] = attrs.field(factory=Counter)
     kinds: Counter[str] = attrs.field(factory=Counter)
@@ -24,7 +24,7 @@ class Tally:
     def add(self, record: dict[str, Any]) -> None:
         """Count the record of one line."""
         self.statuses[record["status"]] += 1
-        if "error" in record:
+        if "error" in record and record["status"] != "cancelled":
             self._add_failure(record)
 
     def _add_failure(self, record: dict[str, Any]) -> None:

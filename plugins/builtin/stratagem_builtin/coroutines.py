@@ -262,13 +262,15 @@ class _LoopStream:
             self._cancel(running)
         left = enter(task, running.slot)
         try:
-            value = await self._call(running)
+            value, raised = await self._call(running)
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
             return self._failed(running, error)
         finally:
             if running.timer is not None:
                 running.timer.cancel()
             leave(left)
+        if raised is not None:
+            return self._failed(running, raised)
         return Outcome(
             task.index,
             task.key,
@@ -282,21 +284,24 @@ class _LoopStream:
             task.attempt,
         )
 
-    async def _call(self, running: _Running) -> Any:
+    async def _call(self, running: _Running) -> tuple[Any, BaseException | None]:
+        """Give the value, or what a sync callable raised: a coroutine can't raise StopIteration."""
         call = running.task.call
         if is_async(call):
-            return await call()
+            return await call(), None
         running.in_thread = True
-        value = await self._call_in_thread(call)
+        value, raised = await self._call_in_thread(call)
         running.in_thread = False
-        if not is_awaitable(value):
-            return value
+        if raised is not None or not is_awaitable(value):
+            return value, raised
         if self._stopping:
             self._cancel(running)
-        return await value
+        return await value, None
 
-    async def _call_in_thread(self, call: Callable[[], Any]) -> Any:
-        done: asyncio.Future[Any] = self._loop.create_future()
+    async def _call_in_thread(
+        self, call: Callable[[], Any]
+    ) -> tuple[Any, BaseException | None]:
+        done: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
         context = copy_context()
 
         def settle(value: Any, error: BaseException | None) -> None:
@@ -312,10 +317,7 @@ class _LoopStream:
             self._on_loop(settle, value, error)
 
         self._strategy.crew.run(work)
-        value, error = await done
-        if error is not None:
-            raise error
-        return value
+        return await done
 
     def _failed(self, running: _Running, error: BaseException) -> Outcome:
         task, status = running.task, Status.ERROR

@@ -104,6 +104,7 @@ class Dispatcher:
             self._streams = [*self._streams, stream]
             if self._thread is None:
                 self._closing = False
+                self._ringing = False
                 self._failed_starts = 0
                 hear, self._bell = socket.socketpair()
                 hear.setblocking(False)
@@ -155,8 +156,8 @@ class Dispatcher:
                 self._deal(selector)
                 for key, _ in selector.select(self._patience(stopping)):
                     if key.data is None:
-                        self._ringing = False
                         _drain(hear)
+                        self._ringing = False  # after it, else a ring in between would be lost
                     else:
                         self._listen(key.data, selector)
                 self._look_after(selector, stopping)

@@ -6,6 +6,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -65,7 +66,7 @@ class ProcessPoolStrategy(StreamingStrategy):
         self.max_result_bytes = require_count("max_result_bytes", max_result_bytes)
         self._dispatcher = Dispatcher(
             self.max_workers,
-            multiprocessing.get_context(self.start_method),
+            _context(self.start_method),
             self.max_result_bytes,
         )
         self._streams: weakref.WeakSet[ProcessStream] = weakref.WeakSet()
@@ -99,6 +100,14 @@ def _start_method(wanted: str | None) -> str:
     if wanted not in there_are:
         raise ValueError(f"start_method must be one of {', '.join(there_are)}, not {wanted!r}")
     return wanted
+
+
+def _context(start_method: str) -> BaseContext:
+    context = multiprocessing.get_context(start_method)
+    if start_method == "forkserver":
+        # Workers are then forked with what they need imported. Nothing happens if the server runs.
+        context.set_forkserver_preload(["__main__", "stratagem_builtin.worker"])
+    return context
 
 
 class ProcessStream:

@@ -203,10 +203,9 @@ class _ThreadStream:
         self.wake()
 
     def _run(self, task: Task, slot: Slot) -> Outcome | None:
-        me = threading.get_ident()
         worker = threading.current_thread().name
         running = _Running(task, slot, time.time(), time.monotonic(), worker)
-        self._running[me] = running
+        self._running[id(running)] = running
         if task.timeout is not None:
             self._watch(running.began + task.timeout)
 
@@ -218,7 +217,7 @@ class _ThreadStream:
             return result_of(running.awaited)
 
         outcome = invoke(task, finish=finish, hold=slot, worker=worker)
-        if self._running.pop(me, None) is None:
+        if self._running.pop(id(running), None) is None:
             return None
         if self._stopping and isinstance(outcome.error, asyncio.CancelledError):
             return cancelled(task)
@@ -235,7 +234,7 @@ class _ThreadStream:
         with self._lock:
             self._watch_at = float("inf")
         now = time.monotonic()
-        for ident, running in list(self._running.items()):
+        for running in list(self._running.values()):
             if running.task.timeout is None:
                 continue
             deadline = running.began + running.task.timeout
@@ -244,7 +243,7 @@ class _ThreadStream:
                 continue
             abandoned = running.awaited is None
             error = TaskTimeoutError(running.task.key, running.task.timeout, abandoned=abandoned)
-            self._abandon(ident, error, Status.TIMEOUT)
+            self._abandon(running, error, Status.TIMEOUT)
 
     def _cancel_async(self) -> None:
         for running in list(self._running.values()):
@@ -252,13 +251,12 @@ class _ThreadStream:
                 running.awaited.cancel()
 
     def _abandon_all(self) -> None:
-        for ident, running in list(self._running.items()):
+        for running in list(self._running.values()):
             error = cancelled(running.task, "the run was stopped, and it did not end in time").error
-            self._abandon(ident, error, Status.CANCELLED)
+            self._abandon(running, error, Status.CANCELLED)
 
-    def _abandon(self, ident: int, error: BaseException | None, status: Status) -> None:
-        running = self._running.pop(ident, None)
-        if running is None or error is None:
+    def _abandon(self, running: _Running, error: BaseException | None, status: Status) -> None:
+        if self._running.pop(id(running), None) is None or error is None:
             return
         seconds = time.monotonic() - running.began
         outcome = failed(running.task, error, status, running.started_at, seconds, running.worker)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from attrs import evolve
-from tenacity import RetryCallState, Retrying, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, wait_exponential, wait_random
 
 from stratagem import ExecutionStrategy, Feed, Outcome, StreamingStrategy, Task, TaskSource
 from stratagem_retry.errors import ErrorChoice, chooser, retry_after
@@ -49,7 +49,7 @@ class RetryStrategy(StreamingStrategy):
         self.inner = inner
         self.attempts = attempts
         self._chosen = chooser(on)
-        self._backoff = wait_exponential_jitter(wait_initial, wait_max, jitter=wait_jitter)
+        self._backoff = wait_exponential(wait_initial, wait_max) + wait_random(0, wait_jitter)
 
     def stream(self, tasks: TaskSource) -> Iterator[Outcome]:
         """Yield the last outcome of each task."""

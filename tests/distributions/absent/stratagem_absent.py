@@ -1,0 +1,1 @@
+"""Is here, but under another name than the entry point says."""

@@ -1,0 +1,149 @@
+"""From a spec to a strategy: inner ones made, options checked by the factory that has them."""
+
+import threading
+
+import attrs
+import pytest
+
+from stratagem import (
+    ExecutionStrategy,
+    SpecError,
+    StrategyInfo,
+    StrategyOptionError,
+    UnknownStrategyError,
+    hookimpl,
+)
+from stratagem.plugins import Plugins
+from stratagem.selection import build, read_spec
+from stratagem.specs import parse_spec
+
+
+@attrs.define(eq=False)
+class Inert(ExecutionStrategy):
+    """Run nothing; remember what it was made with and whether it was closed."""
+
+    n: object = None
+    path: str = ""
+    closed: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self):
+        if self.n == 0:
+            raise ValueError("n must be at least 1, not 0")
+        made.append(self)
+
+    def run_tasks(self, callables):
+        return []
+
+    def close(self):
+        self.closed = True
+
+
+@attrs.define(eq=False)
+class Wrapper(Inert):
+    """Hold another strategy, and maybe a second."""
+
+    inner: ExecutionStrategy = attrs.field(kw_only=False, default=None)
+    spare: ExecutionStrategy | None = None
+
+
+def wrapper(
+    inner: ExecutionStrategy, spare: ExecutionStrategy | None = None, n: int = 1
+) -> Wrapper:
+    return Wrapper(n, inner=inner, spare=spare)
+
+
+made = []
+
+
+def offering(*infos):
+    class Offering:
+        @hookimpl
+        def stratagem_strategies(self):
+            return infos
+
+    plugins = Plugins(allow=[])
+    plugins.register(Offering())
+    return plugins
+
+
+@pytest.fixture
+def plugins():
+    made.clear()
+    return offering(StrategyInfo("inert", Inert), StrategyInfo("wrapper", wrapper))
+
+
+def test_inner_strategies_are_made_of_positions_options_tables_and_text(plugins):
+    """Where the factory asks for a strategy, also for one or None, every way to give it works."""
+    specs = [
+        "wrapper(inert, spare=inert(n=2))",
+        {"use": "wrapper", "inner": {"use": "inert"}, "spare": {"use": "inert", "n": 2}},
+        {"use": "wrapper", "inner": "inert", "spare": "inert(n=2)"},
+    ]
+
+    built = [build(read_spec(spec), plugins) for spec in specs]
+
+    assert [(type(s.inner), type(s.spare), s.spare.n) for s in built] == [(Inert, Inert, 2)] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("inert(m=1)", "strategy 'inert': unknown option 'm'; its options are: n, path"),
+        (
+            "wrapper()",
+            "strategy 'wrapper': missing a required argument: 'inner'; "
+            "its options are: inner, spare, n",
+        ),
+        ("inert(n=0)", "strategy 'inert': n must be at least 1, not 0; its options are: n, path"),
+        (
+            "inert(inert, inert)",
+            "strategy 'inert': was given 2 strategies (inert, inert) and takes "
+            "none by position; its options are: n, path",
+        ),
+        (
+            "inert(path=run)",
+            "'run' is not a literal value for 'path' in strategy spec "
+            "'inert(path=run)'; write path=\"run\"",
+        ),
+        (
+            "inert(n=TimeoutError)",
+            "'TimeoutError' is not a literal value for 'n' in strategy spec "
+            "'inert(n=TimeoutError)'; write n=\"TimeoutError\"",
+        ),
+    ],
+)
+def test_an_option_that_does_not_fit_is_refused_by_the_name_of_its_strategy(plugins, text, message):
+    """Unknown, missing and refused options say whose they are, and which there are."""
+    with pytest.raises(SpecError) as caught:
+        build(parse_spec(text), plugins)
+
+    assert str(caught.value) == message
+
+
+def test_an_unknown_name_lists_the_known_ones_nearest_first(plugins):
+    """A misspelt name gets the whole list, with what it may have meant in front."""
+    with pytest.raises(UnknownStrategyError) as caught:
+        build(parse_spec("wraper(inert)"), plugins)
+
+    assert caught.value.known[0] == "wrapper"
+    assert caught.value.known[1:] == sorted(caught.value.known[1:])
+    assert (
+        str(caught.value)
+        == f"unknown strategy 'wraper'; known are: {', '.join(caught.value.known)}"
+    )
+
+
+def test_what_was_made_is_closed_when_the_rest_cannot_be(plugins):
+    """An inner strategy that was made already does not outlive the failure of the outer one."""
+    with pytest.raises(StrategyOptionError):
+        build(parse_spec("wrapper(inert(n=7), n='x', spare=inert(n=0))"), plugins)
+
+    assert [(strategy.n, strategy.closed) for strategy in made] == [(7, True)]
+
+
+def test_a_factory_that_makes_something_else_is_refused():
+    """What a factory gives must be a strategy."""
+    plugins = offering(StrategyInfo("odd", threading.Event))
+
+    with pytest.raises(SpecError, match=r"factory of 'odd' gave .*, which is no ExecutionS"):
+        build(parse_spec("odd"), plugins)
