@@ -44,9 +44,7 @@ async def arun(callables: Callables, **options: Unpack[Options]) -> Report:
     return await default_engine().arun(callables, **options)
 
 
-async def amap(
-    function: Callable[[Any], Any], items: Items, **options: Unpack[Options]
-) -> Report:
+async def amap(function: Callable[[Any], Any], items: Items, **options: Unpack[Options]) -> Report:
     """Call ``function`` with each item while the loop goes on, as ``Engine.amap`` does."""
     return await default_engine().amap(function, items, **options)
 

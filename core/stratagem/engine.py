@@ -159,7 +159,9 @@ class Engine:
         Raises:
             SpecError, ConfigurationError: it cannot be made.
         """
-        return build(read_spec(read_configuration().strategy if spec is None else spec), self.plugins)
+        return build(
+            read_spec(read_configuration().strategy if spec is None else spec), self.plugins
+        )
 
     def close(self) -> None:
         """Close every strategy that this engine made; it makes new ones when used again."""
@@ -254,7 +256,9 @@ def _collect(stream: Stream) -> Report:
 
 def _refuse_inside_own_listener(strategy: ExecutionStrategy, label: str) -> None:
     observed = observed_strategies.get()
-    if any(one is other for one in _chain(strategy) for outer in observed for other in _chain(outer)):
+    if any(
+        one is other for one in _chain(strategy) for outer in observed for other in _chain(outer)
+    ):
         raise NestingError(
             f"a listener cannot start a run on the strategy that it observes ({label}): "
             "give the run a strategy of its own, or start it after the observed run has ended"

@@ -18,7 +18,7 @@
     ├── TaskCancelledError                a task was stopped with its run
     ├── TaskLostError                     the worker of a task died, or never answered
     ├── TaskExitError                     a task tried to end the interpreter
-    └── RemoteError                       an exception from another process, rebuilt from its description
+    └── RemoteError                       what stands for an exception of another process
 
     RunInterrupted (KeyboardInterrupt)    a signal stopped the run
     LateBindingWarning (UserWarning)      several callables share one loop variable
@@ -42,8 +42,8 @@ __all__ = [
     "RemoteError",
     "RunInterrupted",
     "SpecError",
-    "StrategyOptionError",
     "StratagemError",
+    "StrategyOptionError",
     "TaskCancelledError",
     "TaskExitError",
     "TaskLostError",
@@ -104,7 +104,9 @@ class UnknownStrategyError(SpecError):
         problem = f"unknown strategy {name!r}; known are: {', '.join(self.known) or 'none'}"
         broken = "; ".join(failed)
         super().__init__(
-            problem, spec=None if spec == name else spec, hint=f"failed to load: {broken}" * bool(broken)
+            problem,
+            spec=None if spec == name else spec,
+            hint=f"failed to load: {broken}" * bool(broken),
         )
 
 

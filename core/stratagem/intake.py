@@ -1,4 +1,4 @@
-"""The caller's input as a source of tasks: a sequence, an iterable that may block, an async iterable.
+"""The caller's input as a source of tasks: a sequence, or an iterable, plain or async.
 
 A sequence is read in place.
 Anything else is read by one reader of its own, a bounded read-ahead in front,

@@ -14,7 +14,16 @@ from stratagem.loops import run_alone
 from stratagem.scope import Entered, Hold, enter_task, leave, run_scope
 from stratagem.task import Outcome, Status, Task
 
-__all__ = ["Bound", "callable_name", "enter", "failed", "invoke", "is_async", "is_awaitable", "leave"]
+__all__ = [
+    "Bound",
+    "callable_name",
+    "enter",
+    "failed",
+    "invoke",
+    "is_async",
+    "is_awaitable",
+    "leave",
+]
 
 
 class Bound:

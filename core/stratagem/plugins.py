@@ -142,9 +142,7 @@ class Plugins:
 
     def _wanted(self, row: PluginRow) -> bool:
         return (
-            row.distribution == OWN_DISTRIBUTION
-            or self._allow is None
-            or row.name in self._allow
+            row.distribution == OWN_DISTRIBUTION or self._allow is None or row.name in self._allow
         )
 
     def register(self, plugin: object, name: str | None = None) -> None:

@@ -22,9 +22,7 @@ _log = logging.getLogger("stratagem")
 _TASK_HOOKS = ("stratagem_before_task", "stratagem_task_error", "stratagem_after_task")
 _RUN_HOOKS = ("stratagem_before_run", "stratagem_after_run")
 
-observed_strategies: ContextVar[tuple[object, ...]] = ContextVar(
-    "stratagem_observed", default=()
-)
+observed_strategies: ContextVar[tuple[object, ...]] = ContextVar("stratagem_observed", default=())
 """The strategies whose hooks are being called here, and on which they may start no run."""
 
 

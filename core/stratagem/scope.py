@@ -8,7 +8,16 @@ import attrs
 
 from stratagem.task import Task
 
-__all__ = ["Children", "CurrentTask", "Hold", "Scope", "current_hold", "current_task", "enter_task", "run_scope"]
+__all__ = [
+    "Children",
+    "CurrentTask",
+    "Hold",
+    "Scope",
+    "current_hold",
+    "current_task",
+    "enter_task",
+    "run_scope",
+]
 
 
 class Hold(Protocol):

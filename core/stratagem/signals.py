@@ -25,7 +25,7 @@ class Interruption:
 
 @contextmanager
 def interruptible(stop: Callable[[int], None]) -> Iterator[Interruption]:
-    """Have ``stop`` called with its number, in a thread of its own, at the first SIGINT or SIGTERM inside.
+    """Have ``stop`` called with the number of the first SIGINT or SIGTERM inside, in a thread.
 
     A handler runs between any two bytecodes of the main thread, whatever lock that holds,
     so ours only notes the signal and puts it into a queue made for that.

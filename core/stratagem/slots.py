@@ -50,7 +50,7 @@ class Slots:
             self._press()
 
     def must_yield(self, taker: SlotTaker) -> bool:
-        """Tell whether a worker of ``taker`` should give its slot up before it takes another task."""
+        """Tell whether a worker of ``taker`` should give its slot up before its next task."""
         with self._lock:
             return bool(self._returning) or any(
                 other is not taker and other.depth >= taker.depth for other in self._hungry

@@ -140,18 +140,20 @@ class Feed(TaskSource):
         return self._ask(self._upstream)
 
     def _ask(self, upstream: TaskSource) -> Task | Wait | None:
-        found: Task | Wait | None = _FOREVER
         try:
             found = upstream.poll()
-        finally:
+        except BaseException:
             with self._lock:
                 self._asking -= 1
-                if isinstance(found, Task):
-                    self._out[found.index] = found
-                    return found
-                if found is None:
-                    self._upstream_over = True
-                rest = self._rest()
+            raise
+        with self._lock:
+            self._asking -= 1
+            if isinstance(found, Task):
+                self._out[found.index] = found
+                return found
+            if found is None:
+                self._upstream_over = True
+            rest = self._rest()
         if rest is None:
             self.wake()
             return None

@@ -56,19 +56,25 @@ def parse_spec(text: str) -> Spec:
     """
     stripped = text.strip()
     if not stripped:
-        raise SpecError("an empty strategy spec", spec=text, hint="name a strategy, such as threads")
+        raise SpecError(
+            "an empty strategy spec", spec=text, hint="name a strategy, such as threads"
+        )
     return attrs.evolve(_parse(stripped, text, 1), text=stripped)
 
 
 def _parse(text: str, whole: str, depth: int) -> Spec:
     if depth > _DEEPEST:
         raise SpecError(
-            f"strategies nested more than {_DEEPEST} deep", spec=_shortened(whole), hint="nest fewer"
+            f"strategies nested more than {_DEEPEST} deep",
+            spec=_shortened(whole),
+            hint="nest fewer",
         )
     match = _NAME.match(text)
     if match is None:
         raise SpecError(
-            f"{text!r} is not the name of a strategy", spec=whole, hint="write name or name(option=value)"
+            f"{text!r} is not the name of a strategy",
+            spec=whole,
+            hint="write name or name(option=value)",
         )
     name, distribution = match["name"], match["dist"]
     rest = text[match.end() :].strip()
@@ -142,7 +148,9 @@ def _split(text: str, whole: str) -> list[str]:
     if last:
         parts.append(last)
     if "" in parts:
-        raise SpecError("an argument is missing before a comma", spec=whole, hint="leave the comma out")
+        raise SpecError(
+            "an argument is missing before a comma", spec=whole, hint="leave the comma out"
+        )
     return parts
 
 
@@ -174,7 +182,9 @@ def _value(key: str, text: str, whole: str, depth: int) -> Any:
     if match is not None and (match.end() == len(text) or text[match.end() :].lstrip()[0] == "("):
         return Word(_parse(text, whole, depth + 1), text)
     raise SpecError(
-        f"{text!r} is not a literal value for {key!r}", spec=whole, hint=f"write {key}={_quoted(text)}"
+        f"{text!r} is not a literal value for {key!r}",
+        spec=whole,
+        hint=f"write {key}={_quoted(text)}",
     )
 
 

@@ -50,7 +50,7 @@ class ExecutionStrategy(ABC):
         return _stream_in_batches(self, tasks)
 
     def close(self) -> None:
-        """Give back what the strategy holds: workers, loops, connections, and its inner strategy."""
+        """Give back what the strategy holds: workers, loops, and its inner strategy."""
         inner = self._inner()
         if inner is not None:
             inner.close()
@@ -164,9 +164,7 @@ def as_call(given: Any) -> Callable[[], Any]:
 class Batch:
     """Be callables that a strategy runs by itself, without an engine."""
 
-    def __init__(
-        self, callables: Sequence[Callable[[], Any]], strategy: ExecutionStrategy
-    ) -> None:
+    def __init__(self, callables: Sequence[Callable[[], Any]], strategy: ExecutionStrategy) -> None:
         self._size = len(callables)
         outer = run_scope.get()
         with running_on(None):

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -283,10 +284,8 @@ class Stream(Iterator[Outcome]):
         self._with_report(error)
 
     def _with_report(self, error: BaseException) -> BaseException:
-        try:
+        with suppress(AttributeError):  # an exception with slots; its report stays with the stream
             error.report = self.report  # type: ignore[attr-defined]
-        except AttributeError:  # an exception with slots; its report stays with the stream
-            pass
         return error
 
     def interrupt(self, signum: int) -> None:
@@ -413,8 +412,7 @@ class _Keys:
         size = len(key.encode("utf-8", "surrogatepass"))
         if not 0 < size <= KEY_BYTES:
             raise ValueError(
-                f"the key of input {index} has {size} bytes of UTF-8; "
-                f"a key has 1 to {KEY_BYTES}"
+                f"the key of input {index} has {size} bytes of UTF-8; a key has 1 to {KEY_BYTES}"
             )
         first = self._positions.setdefault(key, index)
         if first != index:

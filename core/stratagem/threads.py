@@ -155,9 +155,7 @@ async def call_in_thread(function: Callable[[], T], *, on_cancel: Callable[[], N
             return
 
     context = copy_context()
-    threading.Thread(
-        target=context.run, args=(run,), name="stratagem-bridge", daemon=True
-    ).start()
+    threading.Thread(target=context.run, args=(run,), name="stratagem-bridge", daemon=True).start()
     try:
         return await asyncio.shield(done)
     except asyncio.CancelledError:

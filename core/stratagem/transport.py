@@ -8,6 +8,7 @@ import pickle
 import sys
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import cloudpickle
@@ -204,10 +205,8 @@ def _rebuilt(described: dict[str, Any]) -> BaseException:
             remote_traceback=described["traceback"],
             attributes=described["attributes"],
         )
-    try:
+    with suppress(Exception):  # an exception with slots goes without
         error.remote_traceback = described["traceback"]  # type: ignore[attr-defined]
-    except Exception:  # noqa: BLE001, S110 - an exception with slots goes without
-        pass
     return error
 
 

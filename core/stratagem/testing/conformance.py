@@ -64,7 +64,9 @@ class StrategyConformance:
         """A report holds one outcome for each task, in the order of the input."""
         report = stratagem_engine.map(tasks.square, range(50), strategy=stratagem_strategy)
 
-        assert [(o.index, o.key, o.value) for o in report] == [(i, str(i), i * i) for i in range(50)]
+        assert [(o.index, o.key, o.value) for o in report] == [
+            (i, str(i), i * i) for i in range(50)
+        ]
         assert not report.partial
 
     @pytest.mark.parametrize("function", [tasks.square_async, tasks.square_either_way])
@@ -100,7 +102,7 @@ class StrategyConformance:
         stratagem_strategy: ExecutionStrategy,
         stratagem_recorder: EventRecorder,
     ) -> None:
-        """Each task is announced, reported if it failed, and ended, once each, never two at once."""
+        """Each task is announced, reported if it failed, and ended, once each, no two at once."""
         stratagem_engine.map(tasks.fail_at_three, range(6), strategy=stratagem_strategy)
 
         for key in map(str, range(6)):
@@ -113,7 +115,9 @@ class StrategyConformance:
         assert len(stratagem_recorder.events) == 2 + 2 * 6 + 1
         assert stratagem_recorder.overlaps == 0
 
-    @pytest.mark.parametrize(("call", "named"), RAISING, ids=lambda part: getattr(part, "__name__", ""))
+    @pytest.mark.parametrize(
+        ("call", "named"), RAISING, ids=lambda part: getattr(part, "__name__", "")
+    )
     def test_whatever_a_task_raises_is_its_outcome(
         self,
         stratagem_engine: Engine,
@@ -199,7 +203,7 @@ class StrategyConformance:
     def test_takes_lazily_from_an_endless_input(
         self, stratagem_engine: Engine, stratagem_strategy: ExecutionStrategy
     ) -> None:
-        """An endless input is pulled only as far as outcomes are consumed, and a bounded bit more."""
+        """An endless input is pulled as far as outcomes are consumed, and a bounded bit more."""
         pulled = itertools.count()
         seen = [0]
 
@@ -455,7 +459,9 @@ class StrategyConformance:
         streaming = stratagem_strategy
 
         async def caller() -> list[Any]:
-            return await streaming.run_tasks_async([partial(tasks.square_async, i) for i in range(5)])
+            return await streaming.run_tasks_async(
+                [partial(tasks.square_async, i) for i in range(5)]
+            )
 
         assert asyncio.run(caller()) == [i * i for i in range(5)]
 
@@ -486,7 +492,7 @@ class StrategyConformance:
         """A task past its timeout ends as ``timeout`` then; who cannot do it refuses clearly."""
         durations = [0.0, 60.0, 0.0, 0.0]
         if not stratagem_strategy.enforces_timeouts:
-            with pytest.raises(CapabilityError, match="use one that can: .*threads"):
+            with pytest.raises(CapabilityError, match=r"use one that can: .*threads"):
                 stratagem_engine.map(function, durations, strategy=stratagem_strategy, timeout=1)
             return
         began = time.monotonic()
@@ -504,7 +510,7 @@ class StrategyConformance:
         stratagem_strategy: ExecutionStrategy,
         crash: Callable[[], None],
     ) -> None:
-        """A task that ends its interpreter is ``lost``; all others succeed, and so does a next run."""
+        """A task that ends its interpreter is ``lost``; all others succeed, so does a next run."""
         if not stratagem_strategy.isolates_crashes:
             pytest.skip("a crash ends the run under this strategy, as it states")
         calls: list[Callable[[], Any]] = [partial(tasks.square, i) for i in range(20)]

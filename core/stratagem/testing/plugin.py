@@ -38,6 +38,8 @@ def stratagem_strategy(
 
     The fixture ``stratagem_spec`` is yours: a spec, or a function that makes the strategy.
     """
-    made = stratagem_spec() if callable(stratagem_spec) else stratagem_engine.strategy(stratagem_spec)
+    made = (
+        stratagem_spec() if callable(stratagem_spec) else stratagem_engine.strategy(stratagem_spec)
+    )
     with made as strategy:
         yield strategy

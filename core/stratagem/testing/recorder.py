@@ -5,8 +5,6 @@ import threading
 import attrs
 
 from stratagem.hookspecs import hookimpl
-from stratagem.report import Report
-from stratagem.run import Run
 from stratagem.task import Outcome, Task
 
 __all__ = ["Event", "EventRecorder"]
@@ -57,12 +55,12 @@ class EventRecorder:
         self._inside.release()
 
     @hookimpl
-    def stratagem_before_run(self, run: Run) -> None:
+    def stratagem_before_run(self) -> None:
         """Record that a run begins."""
         self._record(Event("before_run"))
 
     @hookimpl
-    def stratagem_after_run(self, run: Run, report: Report) -> None:
+    def stratagem_after_run(self) -> None:
         """Record that a run ended."""
         self._record(Event("after_run"))
 

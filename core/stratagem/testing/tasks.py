@@ -28,6 +28,7 @@ class SilentError(Exception):
     """Be an exception whose ``str`` raises."""
 
     def __str__(self) -> str:
+        """Raise."""
         raise RuntimeError("no words")
 
 
@@ -73,7 +74,7 @@ def raise_silent() -> None:
 def raise_chained() -> None:
     """Raise with a cause and notes."""
     try:
-        raise KeyError("inner")
+        raise KeyError("inner")  # noqa: TRY301 - the point is the chain
     except KeyError as inner:
         outer = ValueError("outer")
         outer.add_note("a note")

@@ -89,7 +89,7 @@ class _Running:
 
 
 class _LoopStream:
-    """Be one stream: runners on a loop that hold a slot take tasks and put outcomes into its box."""
+    """Be one stream: runners that hold a slot take tasks and put outcomes into its box."""
 
     def __init__(
         self, strategy: AsyncStrategy, tasks: TaskSource, loop: asyncio.AbstractEventLoop | None
@@ -298,9 +298,7 @@ class _LoopStream:
             self._cancel(running)
         return await value, None
 
-    async def _call_in_thread(
-        self, call: Callable[[], Any]
-    ) -> tuple[Any, BaseException | None]:
+    async def _call_in_thread(self, call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         done: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
         context = copy_context()
 

@@ -46,7 +46,7 @@ def _logger_for(run: Run) -> logging.Logger:
     return logger
 
 
-def _level(asked: str | bool) -> int:
+def _level(asked: str | bool) -> int:  # noqa: FBT001 - it is what the caller gave
     name = "INFO" if asked is True else str(asked).upper()
     level = logging.getLevelNamesMapping().get(name)
     if level is None:

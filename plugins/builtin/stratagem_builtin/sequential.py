@@ -25,9 +25,7 @@ class SequentialStrategy(StreamingStrategy):
         """Take a task, run it, yield its outcome, and so on."""
         return self._run(tasks, calling_loop())
 
-    def _run(
-        self, tasks: TaskSource, loop: asyncio.AbstractEventLoop | None
-    ) -> Iterator[Outcome]:
+    def _run(self, tasks: TaskSource, loop: asyncio.AbstractEventLoop | None) -> Iterator[Outcome]:
         def finish(awaitable: Any) -> Any:
             return run_on(loop or self._own_loop.loop, awaitable)
 
