@@ -39,7 +39,9 @@ def main() -> None:
 def _machine() -> str:
     versions = [f"{name} {_version(name)}" for name in PEERS]
     now = datetime.now(UTC).date().isoformat()
-    return f"{now}, CPython {platform.python_version()}, {platform.machine()}, {', '.join(versions)}"
+    return (
+        f"{now}, CPython {platform.python_version()}, {platform.machine()}, {', '.join(versions)}"
+    )
 
 
 def _version(name: str) -> str:

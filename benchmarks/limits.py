@@ -53,9 +53,7 @@ def joblib(workers: int, make: Callable[[int], list[float]]) -> Contender:
         from joblib import Parallel, delayed
 
         with Parallel(n_jobs=workers) as parallel:
-            return timed(
-                make(size), workers, lambda ds: parallel(delayed(sleep)(d) for d in ds)
-            )
+            return timed(make(size), workers, lambda ds: parallel(delayed(sleep)(d) for d in ds))
 
     return contender
 

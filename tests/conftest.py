@@ -2,9 +2,12 @@
 
 import faulthandler
 import signal
+import subprocess
 import sys
 
 import pytest
+
+from stratagem import Engine
 
 MOST_SECONDS = 60.0
 
@@ -25,3 +28,48 @@ def _no_hang():
     yield
     signal.setitimer(signal.ITIMER_REAL, 0.0)
     signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.fixture
+def engine():
+    """Make an engine, closed after the test."""
+    with Engine() as made:
+        yield made
+
+
+@pytest.fixture
+def start_script(tmp_path):
+    """Start Python on the text of a script, with pipes; what still runs after the test is killed."""
+    started = []
+
+    def start(text, *arguments, **options):
+        script = tmp_path / f"script_{len(started)}.py"
+        script.write_text(text, encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-u", str(script), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def run_script(start_script):
+    """Run a script to its end; give what it printed."""
+
+    def run(text, *arguments, **options):
+        process = start_script(text, *arguments, **options)
+        printed, complaints = process.communicate(timeout=MOST_SECONDS)
+        assert process.returncode == 0, complaints
+        return printed
+
+    return run

@@ -112,13 +112,13 @@ MISFITS = [
 def test_an_object_that_does_not_fit_the_hooks_is_refused_whole(misfit, message):
     """The error says what does not fit, and nothing of the plugin stays behind."""
     engine = Engine(plugins=[])
-    before = list(engine.plugins.rows)
+    rows, registered = list(engine.plugins.rows), engine.plugins.manager.get_plugins()
 
     with pytest.raises(PluginError) as caught:
         engine.plugins.register(misfit())
 
     assert message in str(caught.value)
-    assert engine.plugins.rows == before
+    assert (engine.plugins.rows, engine.plugins.manager.get_plugins()) == (rows, registered)
     assert engine.run([int], strategy="sequential").hook_failures == ()
     with pytest.raises(UnknownStrategyError):
         engine.strategy("mine")

@@ -13,6 +13,7 @@ from stratagem.configuration import read_configuration
 from stratagem.errors import CapabilityError, NestingError
 from stratagem.invoke import callable_name
 from stratagem.loops import running_on
+from stratagem.plan import Plan
 from stratagem.plugins import Plugins
 from stratagem.report import Report
 from stratagem.run import Announcer, Run, observed_strategies
@@ -20,7 +21,7 @@ from stratagem.scope import current_task
 from stratagem.selection import SpecLike, build, read_spec
 from stratagem.signals import interruptible
 from stratagem.strategy import ExecutionStrategy, warn_of_late_binding
-from stratagem.stream import KEEP, Plan, Stream
+from stratagem.stream import KEEP, Stream
 from stratagem.task import Outcome
 from stratagem.threads import call_in_thread
 
@@ -109,6 +110,7 @@ class Engine:
         self, function: Callable[[Any], Any], items: Items, **options: Unpack[Options]
     ) -> Report:
         """Call ``function`` with each item and report on all; otherwise as ``run``."""
+        _require_function(function)
         return _collect(self._open(function, items, None, options))
 
     def stream(self, callables: Callables, **options: Unpack[Options]) -> Stream:
@@ -120,6 +122,7 @@ class Engine:
         self, function: Callable[[Any], Any], items: Items, **options: Unpack[Options]
     ) -> Stream:
         """Call ``function`` with each item and give outcomes as they end; otherwise as ``run``."""
+        _require_function(function)
         return self._open(function, items, KEEP, options)
 
     async def arun(self, callables: Callables, **options: Unpack[Options]) -> Report:
@@ -131,6 +134,7 @@ class Engine:
         self, function: Callable[[Any], Any], items: Items, **options: Unpack[Options]
     ) -> Report:
         """Call ``function`` with each item while the loop goes on; otherwise as ``run``."""
+        _require_function(function)
         return await self._collect_async(function, items, options)
 
     def astream(self, callables: Callables, **options: Unpack[Options]) -> "AsyncStream":
@@ -190,6 +194,7 @@ class Engine:
         keep: int | None,
         options: Options,
     ) -> Stream:
+        _refuse_unknown(options)
         plan = Plan(
             items,
             function,
@@ -252,6 +257,20 @@ def _collect(stream: Stream) -> Report:
     guard = interruptible(stream.interrupt) if stream.run.parent is None else nullcontext()
     with guard:
         return stream.collect()
+
+
+def _require_function(function: object) -> None:
+    if not callable(function):
+        raise TypeError(f"map needs a function to call, not {function!r}")
+
+
+def _refuse_unknown(options: Options) -> None:
+    unknown = options.keys() - Options.__annotations__.keys()
+    if unknown:
+        raise TypeError(
+            f"unknown option {min(unknown)!r}; "
+            f"the options are: {', '.join(Options.__annotations__)}"
+        )
 
 
 def _refuse_inside_own_listener(strategy: ExecutionStrategy, label: str) -> None:

@@ -74,11 +74,10 @@ class SequenceIntake(Intake):
             self.exhausted = self.failure is None
             return None
         try:
-            item = self._items[index]
+            return self._make(index, self._items[index])
         except BaseException as error:  # noqa: BLE001 - the run ends with it, on the consumer's side
             self.fail(error)
             return None
-        return self._made(index, item)
 
     def _end(self) -> None:
         self._size = 0

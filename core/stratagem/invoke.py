@@ -1,17 +1,18 @@
 """What runs where the task runs: one call, made safe, timed, and turned into an outcome."""
 
-import sys
-import time
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from functools import partial
 from inspect import CO_COROUTINE, iscoroutinefunction
+from sys import modules as _modules
 from threading import current_thread
+from time import perf_counter as _clock
+from time import time as _now
 from types import FunctionType, MethodType
 from typing import Any
 
 from stratagem.loops import run_alone
-from stratagem.scope import Entered, Hold, enter_task, leave, run_scope
+from stratagem.scope import Entered, Hold, enter_task, leave_task, run_scope
 from stratagem.task import Outcome, Status, Task
 
 __all__ = [
@@ -64,12 +65,12 @@ def invoke(
     context = copy_context() if task.context is None else task.context.copy()
     if worker is None:
         worker = current_thread().name
-    started_at = time.time()
-    began = time.perf_counter()
+    started_at = _now()
+    began = _clock()
     try:
         value = context.run(_call, task, hold, finish)
     except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
-        seconds = time.perf_counter() - began
+        seconds = _clock() - began
         return failed(task, without_own_frames(error), Status.ERROR, started_at, seconds, worker)
     return Outcome(
         task.index,
@@ -79,29 +80,44 @@ def invoke(
         value,
         None,
         started_at,
-        time.perf_counter() - began,
+        _clock() - began,
         worker,
         task.attempt,
     )
 
 
 def _call(task: Task, hold: Hold | None, finish: Callable[[Awaitable[Any]], Any]) -> Any:
-    enter(task, hold)
-    value = task.call()
+    enter_task((task, hold))
+    if "structlog.contextvars" in _modules:
+        _bind_for_structlog(task)
+    call = task.call
+    value = call.function(call.item) if type(call) is Bound else call()
     if hasattr(type(value), "__await__"):
         return finish(value)
     return value
 
 
-def enter(task: Task, hold: Hold | None) -> Entered:
+def enter(task: Task, hold: Hold | None) -> tuple[Entered, Any]:
     """Make ``task`` the current one here, also for lines that structlog writes."""
-    token = enter_task(task, hold)
-    if "structlog.contextvars" in sys.modules:
-        scope = run_scope.get()
-        sys.modules["structlog.contextvars"].bind_contextvars(
-            run_id="" if scope is None else scope.run_id, task_key=task.key
-        )
-    return token
+    token = enter_task((task, hold))
+    if "structlog.contextvars" in _modules:
+        return token, _bind_for_structlog(task)
+    return token, None
+
+
+def leave(entered: tuple[Entered, Any]) -> None:
+    """Undo ``enter``, in the same context."""
+    token, bound = entered
+    leave_task(token)
+    if bound is not None:
+        _modules["structlog.contextvars"].reset_contextvars(**bound)
+
+
+def _bind_for_structlog(task: Task) -> Any:
+    scope = run_scope.get()
+    return _modules["structlog.contextvars"].bind_contextvars(
+        run_id="" if scope is None else scope.run_id, task_key=task.key
+    )
 
 
 def failed(

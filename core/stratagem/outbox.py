@@ -37,11 +37,12 @@ class Outbox:
         """Tell whether producers should pause."""
         return len(self._outcomes) >= self._bound
 
-    def put(self, outcome: Outcome) -> None:
-        """Add an outcome; never blocks."""
+    def put(self, outcome: Outcome) -> bool:
+        """Add an outcome; tell whether producers should pause now. Never blocks."""
         self._outcomes.append(outcome)
         if self._asleep:
             self.ring()
+        return len(self._outcomes) >= self._bound
 
     def ring(self) -> None:
         """Rouse the consumer, to look around even if there is no outcome."""

@@ -192,8 +192,8 @@ class Plugins:
             for implementation in caller.get_hookimpls():
                 if implementation.plugin is plugin and caller.spec is None:
                     raise PluginError(
-                        f"plugin {unique!r} implements {caller.name!r}, which is no hook; the hooks "
-                        f"are: {', '.join(sorted(hook_names()))}"
+                        f"plugin {unique!r} implements {caller.name!r}, which is no hook; "
+                        f"the hooks are: {', '.join(sorted(hook_names()))}"
                     )
                 if implementation.plugin is plugin and (
                     implementation.wrapper or implementation.hookwrapper
@@ -278,5 +278,6 @@ def _strategy_info(offered: Any, plugin: str) -> StrategyInfo:
 
 def _not_strategies(plugin: str, offered: object) -> PluginError:
     return PluginError(
-        f"plugin {plugin!r} offered {offered!r}; stratagem_strategies must return StrategyInfo records"
+        f"plugin {plugin!r} offered {offered!r}; "
+        "stratagem_strategies must return StrategyInfo records"
     )

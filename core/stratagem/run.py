@@ -68,14 +68,16 @@ class Announcer:
 
     Attributes:
         before: whether anybody listens to ``stratagem_before_task``.
-        after: whether anybody listens to the end of a task.
+        error: whether anybody listens to ``stratagem_task_error``.
+        after: whether anybody listens to ``stratagem_after_task``.
+        teller: the ident of the thread that calls a listener right now; 0 for none.
     """
 
     def __init__(self, run: Run, manager: pluggy.PluginManager, strategy: object) -> None:
         self._run = run
         self._strategy = strategy
         self._turn = threading.RLock()
-        self._teller = 0
+        self.teller = 0
         self._failures: dict[tuple[str, str], HookFailure] = {}
         self._slow: set[tuple[str, str]] = set()
         self._listeners: dict[str, list[_Listener]] = {
@@ -83,8 +85,8 @@ class Announcer:
         }
         self._add_offered(manager)
         self.before = bool(self._listeners["stratagem_before_task"])
-        self._error = bool(self._listeners["stratagem_task_error"])
-        self.after = bool(self._error or self._listeners["stratagem_after_task"])
+        self.error = bool(self._listeners["stratagem_task_error"])
+        self.after = bool(self._listeners["stratagem_after_task"])
 
     def _add_offered(self, manager: pluggy.PluginManager) -> None:
         for offer in _implementations(manager, "stratagem_listeners"):
@@ -119,19 +121,14 @@ class Announcer:
         token = observed_strategies.set((*observed_strategies.get(), self._strategy))
         try:
             with self._turn:
-                teller, self._teller = self._teller, threading.get_ident()
+                teller, self.teller = self.teller, threading.get_ident()
                 try:
                     for listener in listeners:
                         self._tell_one(listener, facts)
                 finally:
-                    self._teller = teller
+                    self.teller = teller
         finally:
             observed_strategies.reset(token)
-
-    @property
-    def telling_here(self) -> bool:
-        """Tell whether this thread is calling a listener of the run right now."""
-        return self._teller == threading.get_ident()
 
     def _tell_one(self, listener: _Listener, facts: dict[str, object]) -> None:
         began = time.perf_counter()
@@ -173,7 +170,7 @@ class Announcer:
     def tell_end_of_task(self, task: object, outcome: Any) -> None:
         """Tell that a task failed, if it did, and that it ended."""
         with self._turn:
-            if self._error and not outcome.ok:
+            if not outcome.ok:
                 self.tell("stratagem_task_error", task=task, outcome=outcome)
             self.tell("stratagem_after_task", task=task, outcome=outcome)
 

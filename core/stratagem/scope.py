@@ -83,12 +83,11 @@ _running: ContextVar[tuple[Task, Hold | None] | None] = ContextVar("stratagem_ta
 Entered = Token[tuple[Task, Hold | None] | None]
 
 
-def enter_task(task: Task, hold: Hold | None) -> Entered:
-    """Make ``task`` the current one of the context that runs."""
-    return _running.set((task, hold))
+enter_task = _running.set
+"""Make a task, with the slot that it holds, the current one of the context that runs."""
 
 
-def leave(entered: Entered) -> None:
+def leave_task(entered: Entered) -> None:
     """Undo ``enter_task``, in the same context."""
     _running.reset(entered)
 

@@ -30,18 +30,15 @@ class Slots:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._lock = threading.Lock()
-        self._free = limit
+        # A garbage collection that drops a stream may come back here in the same thread.
+        self._lock = threading.RLock()
+        self.free = limit
+        """How many slots nobody holds."""
         self._returning: deque[threading.Lock] = deque()
         self._takers = 0
         self._hungry: list[SlotTaker] = []
         self.contended = False
         """Whether a worker that goes on must first ask ``must_yield``."""
-
-    @property
-    def free(self) -> int:
-        """Tell how many slots nobody holds."""
-        return self._free
 
     def join(self, _taker: SlotTaker) -> None:
         """Count a stream in that begins."""
@@ -59,8 +56,8 @@ class Slots:
     def start(self, taker: SlotTaker) -> bool:
         """Reserve a slot for ``taker``, or remember that it wants one."""
         with self._lock:
-            if self._free > 0 and not self._returning:
-                self._free -= 1
+            if self.free > 0 and not self._returning:
+                self.free -= 1
                 return True
             if taker not in self._hungry:
                 self._hungry.append(taker)
@@ -74,7 +71,7 @@ class Slots:
                 self._returning.popleft().release()
                 self._press()
                 return
-            self._free += 1
+            self.free += 1
             taker = max(self._hungry, key=_depth, default=None)
             if taker is not None:
                 self._hungry.remove(taker)
@@ -94,7 +91,7 @@ class Slots:
     def offer(self) -> None:
         """Wake the deepest that wants a slot, if one is free."""
         with self._lock:
-            if not self._hungry or self._free <= 0 or self._returning:
+            if not self._hungry or self.free <= 0 or self._returning:
                 return
             taker = max(self._hungry, key=_depth)
             self._hungry.remove(taker)
@@ -104,8 +101,8 @@ class Slots:
     def resume(self) -> None:
         """Take back a slot that was lent, waiting for one if need be."""
         with self._lock:
-            if self._free > 0:
-                self._free -= 1
+            if self.free > 0:
+                self.free -= 1
                 return
             granted = threading.Lock()
             granted.acquire()

@@ -48,6 +48,8 @@ class TaskSource(ABC):
     def take(self) -> Task | None:
         """Give the next task, waiting for it if need be; None when there are no more."""
         found = self.poll()
+        if type(found) is Task:
+            return found
         if not isinstance(found, Wait):
             return found
         with self._roused:
@@ -73,7 +75,11 @@ class TaskSource(ABC):
 
     def __iter__(self) -> Iterator[Task]:
         """Take until there are no more; several threads may iterate at once."""
-        while (task := self.take()) is not None:
+        poll = self.poll
+        while True:
+            task = poll()
+            if type(task) is not Task and (task := self.take()) is None:
+                return
             yield task
 
     def subscribe(self, waker: Callable[[], None]) -> None:

@@ -4,82 +4,38 @@ import itertools
 import logging
 import threading
 import time
-import warnings
 from collections import Counter
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import copy_context
+from threading import get_ident
 from types import TracebackType
-from typing import Any, Literal, Self
-
-import attrs
+from typing import Any, Self
 
 from stratagem.errors import (
-    DuplicateKeyError,
-    LateBindingWarning,
     RunInterrupted,
     TaskCancelledError,
     TaskLostError,
 )
 from stratagem.intake import open_intake
-from stratagem.invoke import Bound, callable_name, failed
+from stratagem.invoke import failed
 from stratagem.loops import running_on
-from stratagem.options import require_count, require_seconds
+from stratagem.numbering import Numbering
+from stratagem.plan import Plan
 from stratagem.report import Report
 from stratagem.run import Announcer, Run
 from stratagem.scope import Children, Scope, run_scope
-from stratagem.strategy import ExecutionStrategy, late_binding_advice, shares_its_variables
+from stratagem.strategy import ExecutionStrategy
 from stratagem.task import Outcome, Status, Task, raisable
 from stratagem.threads import not_an_end
 
-__all__ = ["Plan", "Stream"]
+__all__ = ["Stream"]
 
 KEEP = 10_000
 _log = logging.getLogger("stratagem")
 KEY_BYTES = 512
-
-
-@attrs.frozen
-class Plan:
-    """Hold what is to be run, and how.
-
-    Attributes:
-        items: callables, or what ``function`` is called with.
-        function: called with each item; None when the items are the callables.
-        on_error: whether the first failure ends the run and is raised, or is collected.
-        max_errors: how many failures stop the run; None for any number.
-        timeout: seconds that one attempt may run; None for no bound.
-        key: gives the key of an item; None for its index.
-        keep: how many outcomes a report holds at most; None for all.
-    """
-
-    items: Iterable[Any] | AsyncIterable[Any]
-    function: Callable[[Any], Any] | None = None
-    on_error: Literal["collect", "raise"] = "collect"
-    max_errors: int | None = None
-    timeout: float | None = None
-    key: Callable[[Any], object] | None = None
-    keep: int | None = None
-
-    def __attrs_post_init__(self) -> None:
-        """Refuse options that make no sense.
-
-        Raises:
-            ValueError, TypeError: naming the option, and what it may be.
-        """
-        if self.on_error not in {"collect", "raise"}:
-            raise ValueError(f"on_error must be 'collect' or 'raise', not {self.on_error!r}")
-        if self.max_errors is not None:
-            require_count("max_errors", self.max_errors)
-        if self.timeout is not None:
-            require_seconds("timeout", self.timeout, zero=False)
-        if self.function is not None and not callable(self.function):
-            raise TypeError(f"map needs a function to call, not {self.function!r}")
-
-    @property
-    def total(self) -> int | None:
-        """Tell how many items there are; None while that is unknown."""
-        return len(self.items) if isinstance(self.items, Sequence) else None
+NO_TAGS: frozenset[str] = frozenset()
+OK = Status.OK
 
 
 class Stream(Iterator[Outcome]):
@@ -111,47 +67,19 @@ class Stream(Iterator[Outcome]):
         self._stopped: str | None = None
         self._interrupted_by: int | None = None
         self._failure: Exception | None = None
-        self._ledger: dict[int, Task] = {}
-        self._keys = _Keys(plan)
-        self._previous_call: object = None
-        self._counts: Counter[Status] = Counter()
-        self._failed = 0
+        self._succeeded = 0
+        self._failures: Counter[Status] = Counter()
         self._handed_out: list[Outcome] = []
         self._kept_back: list[Outcome] = []
         self._report: Report | None = None
         with running_on(None):
-            self._context = copy_context()
-        self._context.run(run_scope.set, Scope(run.id, open_children))
-        self._name = None if plan.function is None else callable_name(plan.function)
-        self._intake = open_intake(plan.items, self._make, self._context)
+            context = copy_context()
+        context.run(run_scope.set, Scope(run.id, open_children))
+        numbering = Numbering(plan, announcer, context)
+        self._ledger = numbering.ledger
+        self._intake = open_intake(plan.items, numbering.make, context)
         self._answers = strategy.stream(self._intake)
         self._over = False
-
-    def _make(self, index: int, item: Any) -> Task:
-        plan = self._plan
-        if plan.function is not None:
-            call: Callable[[], Any] = Bound(plan.function, item)
-            name = self._name or ""
-        else:
-            call = self._checked(index, item)
-            name = callable_name(item)
-        key = str(index) if plan.key is None else self._keys.of(index, item)
-        task = Task(index, key, name, call, plan.timeout, context=self._context)
-        self._ledger[index] = task
-        if self._announcer.before:
-            self._announcer.tell("stratagem_before_task", task=task)
-        return task
-
-    def _checked(self, index: int, item: Any) -> Callable[[], Any]:
-        if not callable(item):
-            raise TypeError(
-                f"input {index} is {item!r}, which cannot be called; "
-                "`run` takes callables of no arguments, `map` a function and its items"
-            )
-        if shares_its_variables(item, self._previous_call) and self.run.total is None:
-            _warn_once_of_late_binding(item)
-        self._previous_call = item
-        return item  # type: ignore[no-any-return]
 
     def __iter__(self) -> Self:
         """Give the stream itself."""
@@ -164,10 +92,11 @@ class Stream(Iterator[Outcome]):
             BaseException: what the input raised, or the first failure under ``on_error="raise"``,
                 once everything that ran is settled; the partial report is its ``report``.
         """
-        if self._in_listener:
+        me = get_ident()
+        if me in (self._reader, self._announcer.teller):
             raise RuntimeError("a listener cannot read the stream that it is called for")
         with self._turn:
-            self._reader = threading.get_ident()
+            self._reader = me
             try:
                 return self._next()
             finally:
@@ -178,23 +107,16 @@ class Stream(Iterator[Outcome]):
             raise StopIteration
         if not self._begun:
             self._begin()
-        while True:
-            try:
-                outcome = next(self._answers)
-            except StopIteration:
-                self._end()
-                self._raise_what_ended_it()
-                raise StopIteration from None
-            except BaseException as error:
-                self._break_off(error)
-                raise
-            if not self._settle(outcome):
-                continue
-            if self._closing:
-                self._kept_back.append(outcome)
-                continue
-            self._hand_out(outcome)
-            return outcome
+        try:
+            for outcome in self._answers:
+                if self._settle(outcome) and not self._closing:
+                    return outcome
+        except BaseException as error:
+            self._break_off(error)
+            raise
+        self._end()
+        self._raise_what_ended_it()
+        raise StopIteration
 
     def _begin(self) -> None:
         self._begun = time.perf_counter()
@@ -205,34 +127,44 @@ class Stream(Iterator[Outcome]):
         if task is None:
             _log_stray(outcome)
             return False
-        if self._announcer.after:
-            self._announcer.tell_end_of_task(task, outcome)
-        self._counts[outcome.status] += 1
-        if outcome.status != "ok":
-            self._note_failure(outcome)
+        announcer = self._announcer
+        self._record(outcome)
+        if outcome.status == OK:
+            self._succeeded += 1
+            if announcer.after:
+                announcer.tell_end_of_task(task, outcome)
+            return True
+        self._failures[outcome.status] += 1
+        if announcer.after or announcer.error:
+            announcer.tell_end_of_task(task, outcome)
+        self._note_failure(outcome)
         return True
+
+    def _record(self, outcome: Outcome) -> None:
+        if self._closing:
+            self._kept_back.append(outcome)
+        elif self._plan.keep is None or len(self._handed_out) < self._plan.keep:
+            self._handed_out.append(outcome)
+
+    @property
+    def _counts(self) -> Counter[Status]:
+        succeeded = {OK: self._succeeded} if self._succeeded else {}
+        return Counter(succeeded | self._failures)
 
     def _note_failure(self, outcome: Outcome) -> None:
         if self._closing:
             return
-        self._failed += 1
         if self._plan.on_error == "raise":
             self._failure = raisable(outcome)
             self.stop("on_error")
-        elif self._failed == self._plan.max_errors:
+        elif self._failures.total() == self._plan.max_errors:
             self.stop("max_errors")
-
-    def _hand_out(self, outcome: Outcome) -> None:
-        keep = self._plan.keep
-        if keep is None or len(self._handed_out) < keep:
-            self._handed_out.append(outcome)
 
     def _end(self) -> None:
         """Settle what no answer came for, and make the report."""
         for task in sorted(self._ledger.values(), key=lambda task: task.index):
-            outcome = self._unanswered(task)
-            self._settle(outcome)
-            self._kept_back.append(outcome)
+            self._closing = True
+            self._settle(self._unanswered(task))
         self._over = True
         if self._stopped == "closed" and self._counts.total() == self.run.total:
             self._stopped = None
@@ -264,7 +196,7 @@ class Stream(Iterator[Outcome]):
         seconds = time.perf_counter() - self._begun if self._begun else 0.0
         return Report(
             outcomes,
-            Counter(self._counts),
+            self._counts,
             seconds,
             self._stopped,
             self._announcer.failures,
@@ -315,7 +247,7 @@ class Stream(Iterator[Outcome]):
         if self._in_listener:
             return
         with self._turn:
-            self._reader = threading.get_ident()
+            self._reader = get_ident()
             try:
                 self._drain()
             finally:
@@ -323,7 +255,7 @@ class Stream(Iterator[Outcome]):
 
     @property
     def _in_listener(self) -> bool:
-        return self._reader == threading.get_ident() or self._announcer.telling_here
+        return self._reader == get_ident() or self._announcer.teller == get_ident()
 
     def _drain(self) -> None:
         if self._over:
@@ -336,8 +268,7 @@ class Stream(Iterator[Outcome]):
             return
         try:
             for outcome in self._answers:
-                if self._settle(outcome):
-                    self._kept_back.append(outcome)
+                self._settle(outcome)
         finally:
             self._end()
 
@@ -383,45 +314,13 @@ class Stream(Iterator[Outcome]):
         self.close()
 
     def __del__(self) -> None:
-        """Stop the run of a stream that was dropped."""
-        if not getattr(self, "_over", True):
-            self.stop("dropped")
-
-
-class _Keys:
-    """Give each input its key, and refuse one that is given twice.
-
-    The keys of a sequence are all looked at before anything runs.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self._key = plan.key
-        self._positions: dict[str, int] = {}
-        self._known: list[str] | None = None
-        if plan.key is not None and isinstance(plan.items, Sequence):
-            self._known = [self._checked(index, item) for index, item in enumerate(plan.items)]
-
-    def of(self, index: int, item: object) -> str:
-        """Give the key of the item at ``index``."""
-        return self._checked(index, item) if self._known is None else self._known[index]
-
-    def _checked(self, index: int, item: object) -> str:
-        assert self._key is not None
-        given = self._key(item)
-        key = given if isinstance(given, str) else str(given)
-        size = len(key.encode("utf-8", "surrogatepass"))
-        if not 0 < size <= KEY_BYTES:
-            raise ValueError(
-                f"the key of input {index} has {size} bytes of UTF-8; a key has 1 to {KEY_BYTES}"
-            )
-        first = self._positions.setdefault(key, index)
-        if first != index:
-            raise DuplicateKeyError(key, (first, index))
-        return key
-
-
-def _warn_once_of_late_binding(call: object) -> None:
-    warnings.warn(late_binding_advice(call), LateBindingWarning, stacklevel=2)
+        """Close a stream that was dropped, unless another thread is busy with it."""
+        if getattr(self, "_over", True) or self._in_listener:
+            return
+        self.stop("dropped")
+        if self._turn.acquire(blocking=False):
+            self._reader = get_ident()
+            self._drain()
 
 
 def _log_stray(outcome: Outcome) -> None:

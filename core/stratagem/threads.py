@@ -7,6 +7,7 @@ so that one task that never returns keeps the program alive; these do not.
 import asyncio
 import heapq
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from stratagem.loops import running_on
 __all__ = ["Clock", "Crew", "call_in_thread", "not_an_end"]
 
 T = TypeVar("T")
+_log = logging.getLogger("stratagem")
 
 
 class _Hand:
@@ -102,7 +104,10 @@ class Clock:
 
     def _tick(self) -> None:
         while (callback := self._next()) is not None:
-            callback()
+            try:
+                callback()
+            except Exception:  # noqa: BLE001 - the clock of the others goes on
+                _log.exception("clock_failed: a deadline or a delayed start could not be kept")
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:

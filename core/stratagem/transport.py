@@ -110,6 +110,8 @@ def _describe(error: BaseException, depth: int, seen: set[int]) -> dict[str, Any
     children: Iterable[BaseException] = (
         error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     )
+    # The parts of a group first: one that is also its cause or context must not be missing there.
+    described = [child for child in map(linked, children) if child is not None]
     return {
         "type": _dotted(type(error)),
         "bases": [_dotted(base) for base in type(error).__mro__ if base is not object],
@@ -119,7 +121,7 @@ def _describe(error: BaseException, depth: int, seen: set[int]) -> dict[str, Any
         "cause": linked(error.__cause__),
         "context": linked(error.__context__),
         "suppress_context": error.__suppress_context__,
-        "children": [child for child in map(linked, children) if child is not None],
+        "children": described,
         "attributes": _plain_attributes(error),
         "pickle": None if type(error) in _GROUPS else _proven_pickle(error),
     }
@@ -150,18 +152,22 @@ def _plain_attributes(error: BaseException) -> dict[str, object]:
         for name, value in attributes.items()
         if type(value) in _PLAIN and name != "__notes__" and _is_small(value)
     }
-    asked = _retry_after(error)
-    return plain if asked is None else {"retry_after": asked, **plain}
+    return _told_by_response(error) | plain
 
 
-def _retry_after(error: BaseException) -> str | None:
-    """Give what the HTTP response of an error says in ``Retry-After``: it stays here otherwise."""
-    headers = getattr(getattr(error, "response", None), "headers", None)
+def _told_by_response(error: BaseException) -> dict[str, object]:
+    """Give what the HTTP response of an error says: the response itself does not travel."""
+    told: dict[str, object] = {}
     try:
-        asked = headers.get("retry-after")  # type: ignore[union-attr]
-    except Exception:  # noqa: BLE001 - no HTTP error, or one of another make
-        return None
-    return asked if isinstance(asked, str) else None
+        response = error.response  # type: ignore[attr-defined]
+        if isinstance(response.status_code, int):
+            told["status_code"] = int(response.status_code)
+        asked = response.headers.get("retry-after")
+        if isinstance(asked, str):
+            told["retry_after"] = asked
+    except Exception:  # noqa: BLE001, S110 - no HTTP error, or one of another make
+        pass
+    return told
 
 
 def _is_small(value: object) -> bool:

@@ -148,10 +148,10 @@ class StrategyConformance:
         self, stratagem_engine: Engine, stratagem_strategy: ExecutionStrategy
     ) -> None:
         """A value that cannot travel is an error of its task where it must travel, else a value."""
-        calls = [tasks.return_lock, partial(tasks.square, 2), partial(tasks.square, 3)]
+        calls: list[Callable[[], Any]] = [tasks.return_lock, partial(tasks.square, 2)]
         report = stratagem_engine.run(calls, strategy=stratagem_strategy)
 
-        assert [o.status.value for o in report][1:] == ["ok", "ok"]
+        assert report[1].value == 4
         if stratagem_strategy.shares_memory:
             assert report[0].ok
         else:

@@ -5,13 +5,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from typing import Any
 
 import attrs
 
 from stratagem import Outcome, Status, StreamingStrategy, Task, TaskSource, TaskTimeoutError
-from stratagem.invoke import enter, failed, is_async, is_awaitable, leave, without_own_frames
+from stratagem.invoke import Bound, enter, failed, is_async, is_awaitable, leave, without_own_frames
 from stratagem.loops import LoopThread, calling_loop
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
@@ -75,17 +75,19 @@ def _close_all(crew: Crew, loop: LoopThread) -> None:
 
 @attrs.define(eq=False)
 class _Running:
-    task: Task
+    """Hold what a runner runs; a runner whose task was cancelled takes no other."""
+
+    key: int
     slot: Slot
     runner: "asyncio.Task[None]"
-    started_at: float
-    began: float
+    task: Task
+    started_at: float = 0.0
+    began: float = 0.0
     status: Status | None = None
-    abandoned: bool = False
     timer: asyncio.TimerHandle | None = None
     cancels: int = 0
-    key: int = 0
     in_thread: bool = False
+    abandoned: bool = False
 
 
 class _LoopStream:
@@ -101,11 +103,16 @@ class _LoopStream:
         self._callers_loop = loop
         self._loop: asyncio.AbstractEventLoop
         self._base = copy_context()
-        self._outbox = Outbox(max(64, 2 * strategy.max_concurrency))
+        self._outbox = Outbox(max(256, 2 * strategy.max_concurrency))
         self._lock = threading.Lock()
         self._serving = 0
         self._over = False
         self._stopping = False
+        self._gone = False
+        self._pump_due = False
+        self._failure: BaseException | None = None
+        self._known_function: object = None
+        self._known_async = False
         self._wake_timer: asyncio.TimerHandle | None = None
         self._running: dict[int, _Running] = {}
         self._keys = iter(range(2**63))
@@ -124,6 +131,8 @@ class _LoopStream:
                 pass
             self._over = True
             self._slots.forget(self)
+        if self._failure is not None:
+            raise self._failure
 
     def _read(self) -> Iterator[Outcome]:
         give_up_at: float | None = None
@@ -139,9 +148,12 @@ class _LoopStream:
                 self._on_loop(self._cancel_all)
             left = -1.0 if give_up_at is None else max(0.0, give_up_at - time.monotonic())
             if left == 0:
+                self._gone = True
                 self._abandon_all()
-            else:
-                self._outbox.sleep(self._stirring, left)
+                while (outcome := self._outbox.get()) is not None:
+                    yield outcome
+                return
+            self._outbox.sleep(self._stirring, left)
 
     @property
     def _finished(self) -> bool:
@@ -164,36 +176,37 @@ class _LoopStream:
         return True
 
     def wake(self) -> None:
-        """Have one more runner take tasks, if a slot is free and the consumer keeps up."""
-        if self._over or self.tasks.closed:
-            self._slots.offer()
-        elif self._outbox.full:
-            self._outbox.resume_when_room(self.wake)
-            self._slots.offer()
-        elif self._slots.start(self):
+        """Have runners take tasks while slots are free and the consumer keeps up."""
+        if not self._pump_due:
+            self._pump_due = True
+            if not self._on_loop(self._pump):
+                self._over = True
+                self._outbox.ring()
+
+    def _pump(self) -> None:
+        """Start a runner for each task that is ready and has a slot. Runs on the loop."""
+        self._pump_due = False
+        while not (self._over or self.tasks.closed or self._outbox.full):
+            if not self._slots.start(self):
+                return
             with self._lock:
                 self._serving += 1
-            if not self._on_loop(self._serve, Slot(self._slots, self.depth)):
-                self._loop_is_gone()
-
-    def _loop_is_gone(self) -> None:
-        self._over = True
-        self._slots.stop()
-        with self._lock:
-            self._serving -= 1
-        self._outbox.ring()
-
-    def _serve(self, slot: Slot) -> None:
-        """Take a task and start a runner with it, or leave. Runs on the loop."""
-        found = self._take(slot)
-        if found is not None:
-            self._start_runner(found, slot)
+            slot = Slot(self._slots, self.depth)
+            task = self._take(slot)
+            if task is None:
+                return
+            self._start_runner(task, slot)
+        if self._outbox.full:
+            self._outbox.resume_when_room(self.wake)
+        self._slots.offer()
 
     def _take(self, slot: Slot) -> Task | None:
-        found = self.tasks.poll()
+        try:
+            found = self.tasks.poll()
+        except BaseException as error:  # noqa: BLE001 - the source is broken; the consumer hears of it
+            self._failure, found = error, None
+            self.tasks.close()
         if isinstance(found, Task):
-            if self._slots.free:
-                self.wake()
             return found
         if found is None:
             self._over = True
@@ -230,15 +243,13 @@ class _LoopStream:
         runner = asyncio.current_task()
         assert runner is not None
         base, clean = task.context, copy_context()
-        while True:
-            running = _Running(task, slot, runner, time.time(), time.perf_counter())
-            running.key = next(self._keys)
+        running = _Running(next(self._keys), slot, runner, task)
+        while not self._gone:
             self._running[running.key] = running
             outcome = await self._attempt(running)
             if self._running.pop(running.key, None) is None:
                 return
-            self._outbox.put(outcome)
-            if self._outbox.full:
+            if self._outbox.put(outcome):
                 self._leave(slot)
                 self._outbox.resume_when_room(self.wake)
                 return
@@ -246,29 +257,43 @@ class _LoopStream:
                 self._leave(slot)
                 self.wake()
                 return
+            if running.cancels or copy_context() != clean:
+                self._loop.call_soon(self._go_on, slot, context=self._base)
+                return
             following = self._take(slot)
             if following is None:
                 return
-            if following.context is not base or running.cancels or not is_same(clean):
+            if following.context is not base:
                 self._start_runner(following, slot)
                 return
-            task = following
+            running.task = following
+        self._leave(slot)  # taken too late: the engine answers for the task
+
+    def _go_on(self, slot: Slot) -> None:
+        """Take the next task outside of the context that the last one has changed."""
+        task = self._take(slot)
+        if task is not None:
+            self._start_runner(task, slot)
 
     async def _attempt(self, running: _Running) -> Outcome:
         task = running.task
+        running.started_at, running.began = time.time(), time.perf_counter()
         if task.timeout is not None:
             running.timer = self._loop.call_later(task.timeout, self._cancel_overdue, running)
         if self._stopping:
             self._cancel(running)
-        left = enter(task, running.slot)
+        entered = enter(task, running.slot)
         try:
-            value, raised = await self._call(running)
+            if self._is_async(task.call):
+                value, raised = await task.call(), None
+            else:
+                value, raised = await self._call_sync(running)
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
-            return self._failed(running, error)
-        finally:
-            if running.timer is not None:
-                running.timer.cancel()
-            leave(left)
+            value, raised = None, error
+        leave(entered)
+        if running.timer is not None:
+            running.timer.cancel()
+            running.timer = None
         if raised is not None:
             return self._failed(running, raised)
         return Outcome(
@@ -284,13 +309,16 @@ class _LoopStream:
             task.attempt,
         )
 
-    async def _call(self, running: _Running) -> tuple[Any, BaseException | None]:
-        """Give the value, or what a sync callable raised: a coroutine can't raise StopIteration."""
-        call = running.task.call
-        if is_async(call):
-            return await call(), None
+    def _is_async(self, call: Callable[[], Any]) -> bool:
+        function = call.function if type(call) is Bound else call
+        if function is not self._known_function:
+            self._known_function, self._known_async = function, is_async(function)
+        return self._known_async
+
+    async def _call_sync(self, running: _Running) -> tuple[Any, BaseException | None]:
+        """Give the value, or what the call raised: a coroutine can't raise StopIteration."""
         running.in_thread = True
-        value, raised = await self._call_in_thread(call)
+        value, raised = await self._call_in_thread(running.task.call)
         running.in_thread = False
         if raised is not None or not is_awaitable(value):
             return value, raised
@@ -373,8 +401,3 @@ class _LoopStream:
         self._leave(running.slot)
         self._outbox.ring()
         self.wake()
-
-
-def is_same(clean: Context) -> bool:
-    """Tell whether the current context holds what ``clean`` held."""
-    return copy_context() == clean

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from threading import current_thread
 from typing import Any
 
 from stratagem import Outcome, StreamingStrategy, TaskSource, invoke
@@ -29,9 +30,10 @@ class SequentialStrategy(StreamingStrategy):
         def finish(awaitable: Any) -> Any:
             return run_on(loop or self._own_loop.loop, awaitable)
 
+        worker = current_thread().name
         try:
             for task in tasks:
-                yield invoke(task, finish=finish)
+                yield invoke(task, finish=finish, worker=worker)
         finally:
             tasks.close()
 

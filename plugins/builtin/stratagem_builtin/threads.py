@@ -6,11 +6,21 @@ import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import attrs
 
-from stratagem import Outcome, Status, StreamingStrategy, Task, TaskSource, TaskTimeoutError, invoke
+from stratagem import (
+    Outcome,
+    Status,
+    StreamingStrategy,
+    Task,
+    TaskSource,
+    TaskTimeoutError,
+    Wait,
+    invoke,
+)
 from stratagem.invoke import failed
 from stratagem.loops import LoopThread, calling_loop, finish_async, result_of
 from stratagem.options import require_count, require_seconds
@@ -69,13 +79,17 @@ def _close_all(crew: Crew, clock: Clock, loop: LoopThread) -> None:
     loop.close()
 
 
+NOTHING = Task(-1, "", "", tuple)
+
+
 @attrs.define(eq=False)
 class _Running:
-    task: Task
+    """Hold what a thread runs: one object a thread, a new one for each task with a timeout."""
+
     slot: Slot
-    started_at: float
-    began: float
     worker: str
+    task: Task = NOTHING
+    began: float = 0.0
     awaited: "Future[Any] | None" = None
 
 
@@ -88,14 +102,16 @@ class _ThreadStream:
         self._strategy = strategy
         self._slots = strategy.slots
         self._loop = calling_loop()
-        self._outbox = Outbox(max(64, 2 * strategy.max_workers))
+        self._outbox = Outbox(max(256, 2 * strategy.max_workers))
         self._lock = threading.Lock()
         self._serving = 0
         self._over = False
         self._stopping = False
+        self._gone = False
+        self._failure: BaseException | None = None
         self._wake_at = float("inf")
         self._watch_at = float("inf")
-        self._running: dict[int, _Running] = {}
+        self._running: dict[_Running, None] = {}
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield outcomes until every task has one, or the source is closed and the grace over."""
@@ -110,6 +126,8 @@ class _ThreadStream:
                 pass
             self._over = True
             self._slots.forget(self)
+        if self._failure is not None:
+            raise self._failure
 
     def _read(self) -> Iterator[Outcome]:
         give_up_at: float | None = None
@@ -125,9 +143,12 @@ class _ThreadStream:
                 self._cancel_async()
             left = -1.0 if give_up_at is None else max(0.0, give_up_at - time.monotonic())
             if left == 0:
+                self._gone = True
                 self._abandon_all()
-            else:
-                self._outbox.sleep(self._stirring, left)
+                while (outcome := self._outbox.get()) is not None:
+                    yield outcome
+                return
+            self._outbox.sleep(self._stirring, left)
 
     @property
     def _finished(self) -> bool:
@@ -170,27 +191,43 @@ class _ThreadStream:
             self.wake()
 
     def _take_and_run(self, slot: Slot) -> str:
-        poll, outbox, slots = self.tasks.poll, self._outbox, self._slots
-        while isinstance(found := poll(), Task):
+        """Take and run tasks while there are some; say why it left."""
+        put, slots = self._outbox.put, self._slots
+        running = _Running(slot, threading.current_thread().name)
+        found = self._poll()
+        while type(found) is Task and not self._gone:
             if slots.free:
                 self.wake()
-            outcome = self._run(found, slot)
+            if found.timeout is not None:
+                running = _Running(slot, running.worker)
+            outcome = self._run(found, running)
             if outcome is None:
                 return "abandoned"
-            outbox.put(outcome)
-            if outbox.full:
+            if put(outcome):
                 return "full"
             if slots.contended and slots.must_yield(self):
                 return "turn"
-        if found is None:
-            self._over = True
-            return "over"
-        if found.seconds < float("inf"):
+            found = self._poll()
+        if type(found) is Task:  # taken too late: the engine answers for it
+            return "gone"
+        if isinstance(found, Wait):
             self._wake_after(found.seconds)
-        return "empty"
+            return "empty"
+        self._over = True
+        return "over"
+
+    def _poll(self) -> Task | Wait | None:
+        try:
+            return self.tasks.poll()
+        except BaseException as error:  # noqa: BLE001 - the source is broken; the consumer hears of it
+            self._failure = error
+            self.tasks.close()
+            return None
 
     def _wake_after(self, seconds: float) -> None:
         when = time.monotonic() + seconds
+        if when == float("inf"):
+            return
         with self._lock:
             if self._wake_at <= when:
                 return
@@ -202,26 +239,29 @@ class _ThreadStream:
             self._wake_at = float("inf")
         self.wake()
 
-    def _run(self, task: Task, slot: Slot) -> Outcome | None:
-        worker = threading.current_thread().name
-        running = _Running(task, slot, time.time(), time.monotonic(), worker)
-        self._running[id(running)] = running
+    def _run(self, task: Task, running: _Running) -> Outcome | None:
+        """Run ``task``; None when it was abandoned. Who takes it out of the dict answers for it."""
+        running.task, running.began = task, time.monotonic()
+        self._running[running] = None
         if task.timeout is not None:
             self._watch(running.began + task.timeout)
-
-        def finish(awaitable: Any) -> Any:
-            loop = self._loop or self._strategy.own_loop.loop
-            running.awaited = asyncio.run_coroutine_threadsafe(finish_async(awaitable), loop)
-            if self._stopping:
-                running.awaited.cancel()
-            return result_of(running.awaited)
-
-        outcome = invoke(task, finish=finish, hold=slot, worker=worker)
-        if self._running.pop(id(running), None) is None:
+        finish = partial(self._finish, running)
+        outcome = invoke(task, finish=finish, hold=running.slot, worker=running.worker)
+        if self._running.pop(running, self) is self:
             return None
         if self._stopping and isinstance(outcome.error, asyncio.CancelledError):
             return cancelled(task)
         return outcome
+
+    def _finish(self, running: _Running, awaitable: Any) -> Any:
+        loop = self._loop or self._strategy.own_loop.loop
+        running.awaited = asyncio.run_coroutine_threadsafe(finish_async(awaitable), loop)
+        if self._stopping:
+            running.awaited.cancel()
+        try:
+            return result_of(running.awaited)
+        finally:
+            running.awaited = None
 
     def _watch(self, deadline: float) -> None:
         with self._lock:
@@ -234,7 +274,7 @@ class _ThreadStream:
         with self._lock:
             self._watch_at = float("inf")
         now = time.monotonic()
-        for running in list(self._running.values()):
+        for running in list(self._running):
             if running.task.timeout is None:
                 continue
             deadline = running.began + running.task.timeout
@@ -246,20 +286,22 @@ class _ThreadStream:
             self._abandon(running, error, Status.TIMEOUT)
 
     def _cancel_async(self) -> None:
-        for running in list(self._running.values()):
+        for running in list(self._running):
             if running.awaited is not None:
                 running.awaited.cancel()
 
     def _abandon_all(self) -> None:
-        for running in list(self._running.values()):
+        """Answer for what still runs; what a thread is about to take is settled by the engine."""
+        for running in list(self._running):
             error = cancelled(running.task, "the run was stopped, and it did not end in time").error
             self._abandon(running, error, Status.CANCELLED)
 
     def _abandon(self, running: _Running, error: BaseException | None, status: Status) -> None:
-        if self._running.pop(id(running), None) is None or error is None:
+        if self._running.pop(running, self) is self or error is None:
             return
         seconds = time.monotonic() - running.began
-        outcome = failed(running.task, error, status, running.started_at, seconds, running.worker)
+        started_at = time.time() - seconds
+        outcome = failed(running.task, error, status, started_at, seconds, running.worker)
         if running.awaited is not None:
             running.awaited.cancel()
         self._outbox.put(outcome)

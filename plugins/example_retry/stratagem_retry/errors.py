@@ -39,7 +39,8 @@ def is_mendable(error: BaseException | None) -> bool:
     """Tell whether another attempt may succeed."""
     if not isinstance(error, Exception) or isinstance(error, TransportError):
         return False
-    status = getattr(error, "status_code", None)
+    response = getattr(error, "response", None)
+    status = getattr(error, "status_code", getattr(response, "status_code", None))
     return status not in CLIENT_ERRORS or status in WORTH_ANOTHER_TRY
 
 

@@ -1,0 +1,53 @@
+"""What is to be run, and how: the options of a run, checked."""
+
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import attrs
+
+from stratagem.options import require_count, require_seconds
+
+__all__ = ["Plan"]
+
+
+@attrs.frozen
+class Plan:
+    """Hold what is to be run, and how.
+
+    Attributes:
+        items: callables, or what ``function`` is called with.
+        function: called with each item; None when the items are the callables.
+        on_error: whether the first failure ends the run and is raised, or is collected.
+        max_errors: how many failures stop the run; None for any number.
+        timeout: seconds that one attempt may run; None for no bound.
+        key: gives the key of an item; None for its index.
+        keep: how many outcomes a report holds at most; None for all.
+    """
+
+    items: Iterable[Any] | AsyncIterable[Any]
+    function: Callable[[Any], Any] | None = None
+    on_error: Literal["collect", "raise"] = "collect"
+    max_errors: int | None = None
+    timeout: float | None = None
+    key: Callable[[Any], object] | None = None
+    keep: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse options that make no sense.
+
+        Raises:
+            ValueError, TypeError: naming the option, and what it may be.
+        """
+        if self.on_error not in {"collect", "raise"}:
+            raise ValueError(f"on_error must be 'collect' or 'raise', not {self.on_error!r}")
+        if self.max_errors is not None:
+            require_count("max_errors", self.max_errors)
+        if self.timeout is not None:
+            require_seconds("timeout", self.timeout, zero=False)
+        if self.function is not None and not callable(self.function):
+            raise TypeError(f"map needs a function to call, not {self.function!r}")
+
+    @property
+    def total(self) -> int | None:
+        """Tell how many items there are; None while that is unknown."""
+        return len(self.items) if isinstance(self.items, Sequence) else None

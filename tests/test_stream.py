@@ -1,0 +1,278 @@
+"""Streams: reading, leaving, dropping and closing them, from wherever one stands."""
+
+import gc
+import itertools
+import threading
+import time
+import weakref
+from functools import partial
+
+import pytest
+
+from stratagem import Engine, StratagemError, hookimpl
+from stratagem.testing import Event, EventRecorder
+
+PATIENCE = 20.0
+SHARED = ["sequential", "threads(max_workers=2)", "asyncio(max_concurrency=2)"]
+CONCURRENT = SHARED[1:]
+
+
+def double(number):
+    return 2 * number
+
+
+def until(condition):
+    """Wait for what another thread brings about; fail if it does not."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("spec", SHARED)
+def test_a_stream_gives_each_outcome_once_and_then_ends(engine, spec):
+    """Outcomes come as they end; a stream that is over stays over, and its report is whole."""
+    stream = engine.stream_map(double, range(20), strategy=spec)
+    outcomes = list(stream)
+
+    assert sorted(outcome.value for outcome in outcomes) == [2 * n for n in range(20)]
+    assert list(stream) == []
+    assert stream.report.values == [2 * n for n in range(20)]
+    assert (stream.report.partial, stream.report.complete) == (False, True)
+
+
+def test_nothing_runs_before_the_stream_is_read(engine):
+    """Making a stream announces nothing and calls nothing."""
+    recorder, begun = EventRecorder(), []
+    with Engine(plugins=[recorder]) as own:
+        stream = own.stream_map(begun.append, range(3), strategy="threads")
+        before = (list(recorder.events), list(begun))
+        stream.close()
+
+    assert before == ([], [])
+    assert (recorder.events, begun) == ([], [])
+    assert (len(stream.report), stream.report.stopped) == (0, "closed")
+
+
+def test_the_report_of_a_stream_being_read_is_of_what_is_known(engine):
+    """Midway the report holds what was handed out; afterwards the rest is there too."""
+    with engine.stream_map(double, range(5), strategy="sequential") as stream:
+        for _ in range(2):
+            next(stream)
+        midway = stream.report
+        rest = list(stream)
+
+    assert [outcome.value for outcome in midway] == [0, 2]
+    assert len(rest) == 3
+    assert stream.report.values == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("spec", SHARED)
+@pytest.mark.parametrize(("keep", "kept"), [(5, 5), (4, 0)])
+def test_a_long_stream_keeps_counts_and_no_outcomes(engine, monkeypatch, spec, keep, kept):
+    """A stream of more outcomes than its bound holds none that it handed out, and says so."""
+    monkeypatch.setattr("stratagem.engine.KEEP", keep)
+    with engine.stream_map(double, range(5), strategy=spec) as stream:
+        outcomes = list(stream)
+
+    report = stream.report
+    assert (len(outcomes), len(report), report.counts.total()) == (5, kept, 5)
+    assert (report.ok, report.complete) == (True, kept == 5)
+    if kept == 0:
+        with pytest.raises(StratagemError, match="handed out 5 outcomes and kept 0; use `run`"):
+            _ = report.values
+
+
+def test_run_and_map_keep_all(engine, monkeypatch):
+    """The bound of streams is none for the forms that give nothing but a report."""
+    monkeypatch.setattr("stratagem.engine.KEEP", 2)
+    mapped = engine.map(double, range(5), strategy="sequential")
+    ran = engine.run([partial(double, number) for number in range(5)], strategy="sequential")
+
+    assert mapped.values == ran.values == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("spec", SHARED)
+def test_a_stream_left_early_keeps_what_was_not_handed_out(spec):
+    """What had ended and was never read stands in the report, with its true status."""
+    recorder = EventRecorder()
+    with Engine(spec, plugins=[recorder]) as engine:
+        with engine.stream_map(double, range(1_000)) as stream:
+            first = next(stream)
+        report = stream.report
+
+    assert first.value == 0
+    assert [outcome.key for outcome in report] == sorted(recorder.keys, key=int)
+    assert {outcome.status for outcome in report} <= {"ok", "cancelled"}
+    assert (report.stopped, report.partial) == ("closed", True)
+    assert all(outcome.value == 2 * outcome.index for outcome in report if outcome.ok)
+
+
+@pytest.mark.parametrize("spec", [*CONCURRENT, "retry(threads(max_workers=2))"])
+def test_another_thread_may_close_while_the_consumer_is_blocked(engine, spec):
+    """The consumer's loop ends, all that was announced is settled, and no more begins."""
+    begun, release = threading.Semaphore(0), threading.Event()
+
+    def block(_item):
+        begun.release()
+        return release.wait(PATIENCE)
+
+    stream = engine.stream_map(block, itertools.count(), strategy=spec)
+    read = []
+    consumer = threading.Thread(target=lambda: read.extend(stream))
+    consumer.start()
+    for _ in range(2):
+        assert begun.acquire(timeout=PATIENCE)
+    closer = threading.Thread(target=stream.close)
+    closer.start()
+    until(lambda: stream.report.stopped == "closed")
+    release.set()
+    closer.join(PATIENCE)
+    consumer.join(PATIENCE)
+
+    assert not consumer.is_alive()
+    assert not closer.is_alive()
+    assert read == []
+    assert [outcome.value for outcome in stream.report] == [True, True]
+    assert not begun.acquire(blocking=False)
+
+
+@pytest.mark.parametrize("spec", CONCURRENT)
+def test_a_task_that_does_not_end_holds_a_close_no_longer_than_the_grace(spec):
+    """After the grace a running sync task is abandoned, reported as cancelled, and let be."""
+    begun, release = threading.Event(), threading.Event()
+
+    def block(_item):
+        begun.set()
+        return release.wait(PATIENCE)
+
+    with Engine(spec.replace(")", ", grace=0.05)")) as engine:
+        with engine.stream_map(block, itertools.count()) as stream:
+            consumer = threading.Thread(target=lambda: list(stream))
+            consumer.start()
+            assert begun.wait(PATIENCE)
+        consumer.join(PATIENCE)
+        outcomes = list(stream.report)
+        release.set()
+
+    assert {outcome.status for outcome in outcomes} == {"cancelled"}
+    assert 1 <= len(outcomes) <= 2
+    assert all("did not end in time" in str(outcome.error) for outcome in outcomes)
+
+
+class Closing:
+    """Close the stream from inside a hook, at the third task."""
+
+    def __init__(self, hook):
+        self.hook = hook
+        self.stream = None
+        self.recorder = EventRecorder()
+
+    def close_at_third(self, hook, task):
+        if hook == self.hook and task.index == 2:
+            self.stream.close()
+
+    @hookimpl
+    def stratagem_before_task(self, task):
+        self.close_at_third("before", task)
+
+    @hookimpl
+    def stratagem_after_task(self, task):
+        self.close_at_third("after", task)
+
+
+@pytest.mark.parametrize("spec", SHARED)
+@pytest.mark.parametrize("hook", ["before", "after"])
+def test_a_listener_may_close_the_run(spec, hook):
+    """A close from a hook ends the run; all that was announced hears its end, once."""
+    closing, recorder = Closing(hook), EventRecorder()
+    with Engine(spec, plugins=[closing, recorder]) as engine:
+        closing.stream = engine.stream_map(double, itertools.count())
+        list(closing.stream)
+
+    report = closing.stream.report
+    assert report.stopped == "closed"
+    assert 2 <= len(report) < 2_000
+    ended = [event.key for event in recorder.events if event.hook == "after_task"]
+    assert sorted(ended) == sorted(recorder.keys) == sorted(outcome.key for outcome in report)
+    assert recorder.events[-1] == Event("after_run")
+
+
+@pytest.mark.parametrize("spec", [*SHARED, "processes(max_workers=2)"])
+@pytest.mark.parametrize("form", ["endless", "sequence"])
+def test_dropping_a_stream_stops_its_run(spec, form):
+    """A stream that nobody holds any more takes no further task, and is forgotten."""
+    taken = []
+    items = itertools.count() if form == "endless" else range(10**9)
+
+    class Noting:
+        @hookimpl
+        def stratagem_before_task(self, task):
+            taken.append(task.index)
+
+    with Engine(spec, plugins=[Noting()]) as engine:
+        stream = engine.stream_map(abs, items)
+        next(stream)
+        gone = weakref.ref(stream)
+        del stream
+        until(lambda: gc.collect() >= 0 and gone() is None)
+        seen = len(taken)
+        until(lambda: not [t for t in threading.enumerate() if t.name == "stratagem-reader"])
+        after = engine.map(abs, [-7]).values
+
+    assert len(taken) <= seen + 3
+    assert after == [7]
+
+
+@pytest.mark.parametrize("spec", SHARED)
+def test_several_threads_may_read_one_stream(engine, spec):
+    """Readers share the outcomes between them, none twice, none lost."""
+    stream = engine.stream_map(double, range(500), strategy=spec)
+    read = [[] for _ in range(4)]
+    threads = [threading.Thread(target=part.extend, args=(stream,)) for part in read]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+    assert sorted(o.value for part in read for o in part) == [2 * n for n in range(500)]
+
+
+def test_an_exception_in_the_consumers_loop_closes_the_stream(engine):
+    """Leaving the ``with`` block by an exception ends the run and lets the exception out."""
+    with (
+        pytest.raises(ZeroDivisionError),
+        engine.stream_map(double, itertools.count(), strategy="threads") as stream,
+    ):
+        for outcome in stream:
+            _ = 1 / outcome.value
+
+    assert stream.report.stopped == "closed"
+    assert stream.report[0].value == 0
+
+
+def test_closing_twice_and_after_the_end_changes_nothing(engine):
+    """A stream that was read to its end is whole, however often it is closed."""
+    stream = engine.stream_map(double, range(3), strategy="threads")
+    values = stream.values()
+    stream.close()
+    stream.close()
+
+    assert (values, stream.report.stopped, stream.report.partial) == ([0, 2, 4], None, False)
+
+
+def test_an_input_that_raises_while_nobody_reads_is_raised_where_it_is_read(engine):
+    """The error of the input waits for the consumer, behind the outcomes before it."""
+
+    def items():
+        yield 1
+        raise OSError("the line is dead")
+
+    with engine.stream_map(double, items(), strategy="threads") as stream:
+        first = next(stream)
+        with pytest.raises(OSError, match="the line is dead") as caught:
+            next(stream)
+
+    assert first.value == 2
+    assert [outcome.value for outcome in caught.value.report] == [2]
+    assert list(stream) == []
