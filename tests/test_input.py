@@ -158,7 +158,7 @@ def test_a_consumer_that_does_not_read_holds_the_run_back():
     ran, too_many = itertools.count(), threading.Event()
 
     def work(_item):
-        if next(ran) > 4 * READ_AHEAD:
+        if next(ran) > 6 * READ_AHEAD:
             too_many.set()
 
     with (

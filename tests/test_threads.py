@@ -1,5 +1,6 @@
 """The threads strategy: deadlines, warm threads, one budget, and programs that end."""
 
+import asyncio
 import threading
 import time
 from functools import partial
@@ -58,8 +59,6 @@ def test_an_abandoned_task_costs_no_slot(engine):
 
 def test_an_async_task_past_its_timeout_is_cancelled(engine):
     """A coroutine is stopped, not abandoned, and says so."""
-    import asyncio  # noqa: PLC0415
-
     cancelled = threading.Event()
 
     async def work(_item):

@@ -48,8 +48,6 @@ class TaskSource(ABC):
     def take(self) -> Task | None:
         """Give the next task, waiting for it if need be; None when there are no more."""
         found = self.poll()
-        if type(found) is Task:
-            return found
         if not isinstance(found, Wait):
             return found
         with self._roused:
@@ -78,7 +76,9 @@ class TaskSource(ABC):
         poll = self.poll
         while True:
             task = poll()
-            if type(task) is not Task and (task := self.take()) is None:
+            if isinstance(task, Wait):
+                task = self.take()
+            if task is None:
                 return
             yield task
 

@@ -198,6 +198,9 @@ class Batch:
             raise self._source.failure
         if failure is not None:
             raise raisable(failure)
+        if not return_exceptions and len(outcomes) < self._size:
+            missing = next(index for index in range(self._size) if index not in outcomes)
+            raise TaskCancelledError(str(missing), "the strategy was closed before it began")
         return [self._result(outcomes.get(index), index) for index in range(self._size)]
 
     def _result(self, outcome: Outcome | None, index: int) -> Any:

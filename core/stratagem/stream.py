@@ -109,7 +109,7 @@ class Stream(Iterator[Outcome]):
             self._begin()
         try:
             for outcome in self._answers:
-                if self._settle(outcome) and not self._closing:
+                if self._settle(outcome):
                     return outcome
         except BaseException as error:
             self._break_off(error)
@@ -123,28 +123,31 @@ class Stream(Iterator[Outcome]):
         self._announcer.tell("stratagem_before_run")
 
     def _settle(self, outcome: Outcome) -> bool:
+        """Settle the task of an outcome; tell whether the outcome is to be handed out."""
         task = self._ledger.pop(outcome.index, None)
         if task is None:
             _log_stray(outcome)
             return False
         announcer = self._announcer
-        self._record(outcome)
+        handed_out = self._record(outcome)
         if outcome.status == OK:
             self._succeeded += 1
             if announcer.after:
                 announcer.tell_end_of_task(task, outcome)
-            return True
+            return handed_out
         self._failures[outcome.status] += 1
         if announcer.after or announcer.error:
             announcer.tell_end_of_task(task, outcome)
         self._note_failure(outcome)
-        return True
+        return handed_out
 
-    def _record(self, outcome: Outcome) -> None:
+    def _record(self, outcome: Outcome) -> bool:
         if self._closing:
             self._kept_back.append(outcome)
-        elif self._plan.keep is None or len(self._handed_out) < self._plan.keep:
+            return False
+        if self._plan.keep is None or len(self._handed_out) < self._plan.keep:
             self._handed_out.append(outcome)
+        return True
 
     @property
     def _counts(self) -> Counter[Status]:

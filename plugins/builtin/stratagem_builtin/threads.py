@@ -195,7 +195,7 @@ class _ThreadStream:
         put, slots = self._outbox.put, self._slots
         running = _Running(slot, threading.current_thread().name)
         found = self._poll()
-        while type(found) is Task and not self._gone:
+        while isinstance(found, Task) and not self._gone:
             if slots.free:
                 self.wake()
             if found.timeout is not None:
@@ -208,7 +208,7 @@ class _ThreadStream:
             if slots.contended and slots.must_yield(self):
                 return "turn"
             found = self._poll()
-        if type(found) is Task:  # taken too late: the engine answers for it
+        if isinstance(found, Task):  # taken too late: the engine answers for it
             return "gone"
         if isinstance(found, Wait):
             self._wake_after(found.seconds)

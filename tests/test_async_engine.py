@@ -1,0 +1,272 @@
+"""The engine for a caller with a loop, and HTTP clients that are bound to one."""
+
+import asyncio
+import contextvars
+import itertools
+import json
+import threading
+import time
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from stratagem import Engine
+from stratagem.testing import EventRecorder
+from stratagem_builtin import AsyncStrategy
+
+httpx = pytest.importorskip("httpx")
+
+PATIENCE = 20.0
+SPECS = ["sequential", "threads(max_workers=2)", "asyncio", "retry(asyncio, attempts=1)"]
+WORD = contextvars.ContextVar("WORD", default="unset")
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    connections = set()
+
+    def do_GET(self):
+        self.connections.add(self.client_address)
+        body = json.dumps({"path": self.path}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    Handler.connections = set()
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    serving.daemon_threads = True
+    thread = threading.Thread(target=serving.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{serving.server_port}"
+    serving.shutdown()
+    serving.server_close()
+    thread.join(PATIENCE)
+
+
+async def fetch(client, address, number):
+    response = await client.get(f"{address}/{number}")
+    return response.json()["path"]
+
+
+@pytest.mark.parametrize("spec", ["asyncio", "threads(max_workers=4)", "retry(asyncio, attempts=2)", "sequential"])
+def test_one_client_serves_batch_after_batch(server, spec):
+    """A client made once, bound to the loop of its first use, serves three runs in turn."""
+    client = httpx.AsyncClient(limits=httpx.Limits(max_connections=3))
+    with Engine(spec) as engine:
+        batches = [
+            engine.map(partial(fetch, client, server), range(start, start + 10)).values
+            for start in (0, 10, 20)
+        ]
+        engine.run([client.aclose])
+
+    assert batches == [[f"/{n}" for n in range(s, s + 10)] for s in (0, 10, 20)]
+    assert 1 <= len(Handler.connections) <= 3
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_one_client_serves_batch_after_batch_on_the_callers_loop(server, spec):
+    """Under ``arun`` async tasks run on the caller's loop, where its client lives."""
+
+    async def caller(engine):
+        async with httpx.AsyncClient(limits=httpx.Limits(max_connections=3)) as client:
+            await client.get(f"{server}/warm")
+            return [
+                (await engine.amap(partial(fetch, client, server), range(start, start + 10))).values
+                for start in (0, 10, 20)
+            ]
+
+    with Engine(spec) as engine:
+        batches = asyncio.run(caller(engine))
+
+    assert batches == [[f"/{n}" for n in range(s, s + 10)] for s in (0, 10, 20)]
+    assert 1 <= len(Handler.connections) <= 3
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_async_tasks_run_on_the_loop_of_the_caller(spec):
+    """``arun``, ``amap`` and ``astream`` run coroutines on the loop that awaits them."""
+
+    async def where():
+        return asyncio.get_running_loop()
+
+    async def caller(engine):
+        ran = await engine.arun([where, where])
+        mapped = await engine.amap(lambda _: where(), range(2))
+        async with engine.astream([where, where]) as stream:
+            streamed = [outcome.value async for outcome in stream]
+        return {*ran.values, *mapped.values, *streamed} == {asyncio.get_running_loop()}
+
+    with Engine(spec) as engine:
+        assert asyncio.run(caller(engine))
+
+
+@pytest.mark.parametrize("spec", [*SPECS, "processes(max_workers=2)"])
+def test_nothing_is_left_on_the_callers_loop(spec):
+    """After ``arun``, a stream read out and one left early, the caller's task is alone."""
+    calls = [partial(abs, -number) for number in range(20)]
+
+    async def caller(engine):
+        alone = {asyncio.current_task()}
+        await engine.arun(calls)
+        after_run = asyncio.all_tasks() - alone
+        async with engine.astream(calls) as stream:
+            _ = [outcome async for outcome in stream]
+        after_stream = asyncio.all_tasks() - alone
+        async with engine.astream(partial(abs, n) for n in itertools.count()) as stream:
+            await anext(stream)
+        after_leaving = asyncio.all_tasks() - alone
+        return after_run, after_stream, after_leaving
+
+    with Engine(spec) as engine:
+        left = asyncio.run(caller(engine))
+
+    assert left == (set(), set(), set())
+
+
+@pytest.mark.parametrize("spec", ["asyncio(max_concurrency=2)", "threads(max_workers=2)"])
+def test_a_cancelled_arun_settles_everything(spec):
+    """When ``arun`` is cancelled, running coroutines are, no more begin, and all hear their end."""
+    recorder, cancelled = EventRecorder(), []
+
+    async def work(number):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(number)
+            raise
+
+    async def caller(engine):
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(engine.amap(work, range(100)), 0.2)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        return left, time.monotonic() - began
+
+    with Engine(spec, plugins=[recorder]) as engine:
+        left, seconds = asyncio.run(caller(engine))
+
+    assert left == set()
+    assert sorted(cancelled) == [0, 1]
+    assert seconds < 4  # less than the grace: nothing was waited for in vain
+    assert sorted((e.hook, e.key, e.status) for e in recorder.events if e.key) == sorted(
+        (hook, key, "" if hook == "before_task" else "cancelled")
+        for key in recorder.keys
+        for hook in ("before_task", "task_error", "after_task")
+    )
+    assert {"0", "1"} <= set(recorder.keys)
+    assert recorder.events[-1].hook == "after_run"
+
+
+def test_a_cancelled_run_tasks_async_starts_no_more():
+    """The strategy's own async form is cancelled like ``arun``."""
+    begun = []
+
+    async def work(number):
+        begun.append(number)
+        await asyncio.Event().wait()
+
+    async def caller(strategy):
+        calls = [partial(work, number) for number in range(50)]
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(strategy.run_tasks_async(calls), 0.2)
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    with AsyncStrategy(max_concurrency=2) as strategy:
+        left = asyncio.run(caller(strategy))
+
+    assert (left, begun) == (set(), [0, 1])
+
+
+def test_outcomes_flow_while_the_caller_does_other_things():
+    """Between two outcomes the caller's own tasks run."""
+    release = asyncio.Event()
+
+    async def work(number):
+        if number == 1:
+            await release.wait()
+        return number
+
+    async def caller(engine):
+        async with engine.astream([partial(work, n) for n in range(2)]) as stream:
+            first = await anext(stream)
+            asyncio.get_running_loop().call_soon(release.set)
+            return [first.value] + [outcome.value async for outcome in stream]
+
+    with Engine("asyncio") as engine:
+        assert asyncio.run(caller(engine)) == [0, 1]
+
+
+def test_an_async_consumer_that_does_not_read_holds_the_run_back():
+    """Of an endless input a bounded number of tasks begins while nobody reads."""
+    begun = itertools.count()
+
+    async def work():
+        next(begun)
+
+    async def caller(engine):
+        async with engine.astream(work for _ in itertools.count()) as stream:
+            await anext(stream)
+            await asyncio.sleep(0.3)  # time to run away in
+            return next(begun)
+
+    with Engine("asyncio(max_concurrency=4)") as engine:
+        assert asyncio.run(caller(engine)) < 2_000
+
+
+def test_errors_of_the_input_are_raised_where_the_outcomes_are_awaited():
+    """An async input that raises ends the stream with its error, report and all."""
+
+    async def calls():
+        yield partial(abs, -1)
+        raise OSError("the line is dead")
+
+    async def caller(engine):
+        values = []
+        with pytest.raises(OSError, match="the line is dead") as caught:
+            async with engine.astream(calls()) as stream:
+                async for outcome in stream:
+                    values.append(outcome.value)
+        return values, [outcome.value for outcome in caught.value.report]
+
+    with Engine("asyncio") as engine:
+        assert asyncio.run(caller(engine)) == ([1], [1])
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_tasks_see_the_variables_of_the_coroutine_that_awaits(spec):
+    """The context of the caller is the one that tasks run copies of."""
+
+    async def read():
+        return WORD.get()
+
+    async def caller(engine):
+        WORD.set("the caller's")
+        return (await engine.arun([read, WORD.get])).values
+
+    with Engine(spec) as engine:
+        assert asyncio.run(caller(engine)) == ["the caller's"] * 2
+
+
+def test_two_runs_of_one_loop_go_side_by_side():
+    """Runs that wait for each other both end: neither holds the loop."""
+
+    async def caller(engine):
+        meet = asyncio.Barrier(2)
+
+        async def work(_item):
+            await meet.wait()
+            return True
+
+        reports = await asyncio.gather(engine.amap(work, [0]), engine.amap(work, [1]))
+        return [report.values for report in reports]
+
+    with Engine("asyncio") as engine:
+        assert asyncio.run(caller(engine)) == [[True], [True]]
