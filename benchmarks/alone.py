@@ -1,4 +1,4 @@
-"""Run one contender once and print its figures: ``python -m benchmarks.alone CONTEST NAME SIZE``."""
+"""Run one contender once: ``python -m benchmarks.alone CONTEST NAME SIZE`` prints its figures."""
 
 import json
 import sys

@@ -7,15 +7,15 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-from benchmarks.contest import Contest, Contender, Figures
+from benchmarks.contest import Contender, Contest, Figures
 from benchmarks.work import nothing, suspend_once
 
 
 def _resident() -> float:
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize() / 1e6
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
 def per_task(run: Callable[[int], object], size: int, warm: int = 200) -> Figures:
@@ -96,8 +96,9 @@ def gather_and_semaphore(size: int) -> Figures:
 
 
 def aiometer(size: int) -> Figures:
-    import aiometer
     from functools import partial
+
+    import aiometer
 
     def run(count: int) -> None:
         calls = [partial(suspend_once, i) for i in range(count)]

@@ -1,4 +1,4 @@
-"""Reaching the limit: wall time over the schedule that hands tasks, in order, to who is free first."""
+"""Reaching the limit: wall time over the in-order greedy schedule."""
 
 import heapq
 import random
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.contest import Contest, Contender, Figures
+from benchmarks.contest import Contender, Contest, Figures
 from benchmarks.work import sleep
 
 

@@ -16,11 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import stratagem
 from autogen_agentchat.agents import AssistantAgent
 from autogen_core.models import ChatCompletionClient, ModelFamily, ModelInfo
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from autogen_ext.models.replay import ReplayChatCompletionClient
+
+import stratagem
 
 PEOPLE = Path(__file__).resolve().parent / "interviews" / "people.jsonl"
 

@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import stratagem
 from openai import AsyncOpenAI
+
+import stratagem
 
 INTERVIEWS = Path(__file__).resolve().parent / "interviews"
 STRATEGY = "retry(asyncio(max_concurrency=20), attempts=4)"

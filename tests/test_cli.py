@@ -116,7 +116,7 @@ def command(*arguments: str) -> list[str]:
 
 def run(*arguments: str, stdin: str = "", **options: Any) -> "subprocess.CompletedProcess[str]":
     """Run the command line to its end."""
-    return subprocess.run(  # noqa: S603 - our own interpreter
+    return subprocess.run(
         command(*arguments),
         input=stdin,
         capture_output=True,
@@ -129,7 +129,7 @@ def run(*arguments: str, stdin: str = "", **options: Any) -> "subprocess.Complet
 
 def start(*arguments: str, **options: Any) -> "subprocess.Popen[str]":
     """Start the command line, to be talked to."""
-    return subprocess.Popen(  # noqa: S603 - our own interpreter
+    return subprocess.Popen(
         command(*arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -573,7 +573,7 @@ def test_a_closed_stream_costs_nothing(here: Path, closed: str) -> None:
     source = write_items(here / "in.jsonl", 1)
     words = " ".join(command("map", "functions:loud", source))
 
-    done = subprocess.run(  # noqa: S602 - the shell closes streams
+    done = subprocess.run(
         f"{words} {closed}",
         shell=True,
         stdout=subprocess.PIPE,
@@ -590,7 +590,7 @@ def test_progress_is_shown_on_a_terminal(here: Path) -> None:
     source = write_items(here / "in.jsonl", *range(10))
     ours, theirs = pty.openpty()
     words = command("map", "functions:refuse_odd", source, "-o", "out.jsonl")
-    with subprocess.Popen(  # noqa: S603 - our own interpreter
+    with subprocess.Popen(
         words, stderr=theirs, env={**os.environ, "COLUMNS": "120", "TERM": "xterm"}
     ):
         os.close(theirs)
@@ -813,7 +813,7 @@ def test_the_console_script_is_the_same(here: Path) -> None:
     script = Path(sys.executable).with_name("stratagem")
     source = write_items(here / "in.jsonl", 5)
 
-    done = subprocess.run(  # noqa: S603 - our own script
+    done = subprocess.run(
         [script, "map", "functions:echo", source, "-s", "processes"],
         capture_output=True,
         text=True,
@@ -827,7 +827,7 @@ def test_the_console_script_is_the_same(here: Path) -> None:
 def test_the_library_does_not_import_the_command_line() -> None:
     """`import stratagem` costs neither typer, rich nor structlog."""
     code = "import sys, stratagem; print({'typer', 'rich', 'structlog'} & set(sys.modules))"
-    done = subprocess.run(  # noqa: S603 - our own interpreter
+    done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
 

@@ -93,7 +93,7 @@ def test_every_python_block_runs_and_prints_what_the_page_says(page, tmp_path):
         timeout=PATIENCE,
         check=False,
         cwd=tmp_path,
-        env=environment(),
+        env=environment(STRATAGEM_PLUGINS="retry"),
     )
 
     assert done.returncode == 0, done.stderr[-4000:]

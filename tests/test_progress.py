@@ -107,7 +107,7 @@ def test_rich_is_imported_only_for_a_bar(asked: Any) -> None:
         f"stratagem.map(abs, [1], strategy='sequential', progress={asked})\n"
         "print('rich' in sys.modules)"
     )
-    done = subprocess.run(  # noqa: S603 - our own interpreter
+    done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
 

@@ -11,7 +11,7 @@ import stratagem_builtin
 from stratagem import Engine, ExecutionStrategy, TaskLostError, UserQuestionOrchestrator
 from stratagem.testing import tasks
 
-STRATEGIES = '''
+STRATEGIES = """
 from stratagem import ExecutionStrategy
 from concurrent.futures import ThreadPoolExecutor, ProcessPoolExecutor
 import asyncio
@@ -42,9 +42,9 @@ class AsyncStrategy(ExecutionStrategy):
     def run_tasks(self, callables):
         # callables must return coroutines
         return asyncio.run(self.run_tasks_async([fn() for fn in callables]))
-'''
+"""
 
-ORCHESTRATOR = '''
+ORCHESTRATOR = """
 from stratagem import ExecutionStrategy
 
 class UserQuestionOrchestrator:
@@ -52,9 +52,9 @@ class UserQuestionOrchestrator:
         self.execution_strategy = execution_strategy
     def ask_all(self, user_callables):
         return self.execution_strategy.run_tasks(user_callables)
-'''
+"""
 
-TYPED = '''
+TYPED = """
 from stratagem import ExecutionStrategy
 from typing import Callable, List, Any
 
@@ -70,7 +70,7 @@ class ThreadPoolStrategy(ExecutionStrategy):
         with ThreadPoolExecutor(max_workers=self.max_workers) as executor:
             futures = [executor.submit(fn) for fn in callables]
             return [f.result() for f in futures]
-'''
+"""
 
 
 def run_sample(text):

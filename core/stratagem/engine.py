@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, Unpack
 
 from stratagem.configuration import read_configuration
-from stratagem.errors import CapabilityError, NestingError
+from stratagem.errors import CapabilityError, NestingError, SpecError
 from stratagem.invoke import callable_name
 from stratagem.loops import running_on
 from stratagem.plan import Plan
@@ -20,6 +20,7 @@ from stratagem.run import Announcer, Run, observed_strategies
 from stratagem.scope import current_task
 from stratagem.selection import SpecLike, build, read_spec
 from stratagem.signals import interruptible
+from stratagem.specs import Spec
 from stratagem.strategy import ExecutionStrategy, warn_of_late_binding
 from stratagem.stream import KEEP, Stream
 from stratagem.task import Outcome
@@ -42,6 +43,8 @@ class Options(TypedDict, total=False):
         timeout: seconds that one attempt of a task may run, from when it begins.
         key: gives the key of an item, for ``map``, or of a callable; by default its index.
         log: the level of the lifecycle log: True for ``"info"``, ``"debug"``; quiet by default.
+        keep: how many outcomes the report of a stream holds beside those not handed out;
+            10,000 by default, None for all. Other reports hold all.
         progress: show progress on stderr: True, False, or None to go by the terminal.
     """
 
@@ -52,6 +55,7 @@ class Options(TypedDict, total=False):
     key: Callable[[Any], object] | None
     log: str | bool | None
     progress: bool | None
+    keep: int | None
 
 
 class Engine:
@@ -116,14 +120,14 @@ class Engine:
     def stream(self, callables: Callables, **options: Unpack[Options]) -> Stream:
         """Run callables and give their outcomes as they end; otherwise as ``run``."""
         warn_of_late_binding(callables, stacklevel=2)
-        return self._open(None, callables, KEEP, options)
+        return self._open(None, callables, options.get("keep", KEEP), options)
 
     def stream_map(
         self, function: Callable[[Any], Any], items: Items, **options: Unpack[Options]
     ) -> Stream:
         """Call ``function`` with each item and give outcomes as they end; otherwise as ``run``."""
         _require_function(function)
-        return self._open(function, items, KEEP, options)
+        return self._open(function, items, options.get("keep", KEEP), options)
 
     async def arun(self, callables: Callables, **options: Unpack[Options]) -> Report:
         """Run callables while the loop goes on, async ones on it; otherwise as ``run``."""
@@ -145,7 +149,9 @@ class Engine:
         warn_of_late_binding(callables, stacklevel=2)
         loop = asyncio.get_running_loop()
         with running_on(loop):
-            return AsyncStream(self._open(None, callables, KEEP, options), loop)
+            return AsyncStream(
+                self._open(None, callables, options.get("keep", KEEP), options), loop
+            )
 
     async def _collect_async(
         self, function: Callable[[Any], Any] | None, items: Items, options: Options
@@ -163,9 +169,18 @@ class Engine:
         Raises:
             SpecError, ConfigurationError: it cannot be made.
         """
-        return build(
-            read_spec(read_configuration().strategy if spec is None else spec), self.plugins
-        )
+        return build(self._read(spec)[0], self.plugins)
+
+    def _read(self, given: "SpecLike | None") -> tuple[Spec, str]:
+        """Read a spec, or what is configured where none is given; tell where it comes from."""
+        if given is not None:
+            return read_spec(given, self.plugins), "argument"
+        configured = read_configuration()
+        try:
+            return read_spec(configured.strategy, self.plugins), configured.origin
+        except SpecError as error:
+            error.add_note(f"it comes from: {configured.origin}")
+            raise
 
     def close(self) -> None:
         """Close every strategy that this engine made; it makes new ones when used again."""
@@ -233,15 +248,19 @@ class Engine:
         self, given: "SpecLike | ExecutionStrategy | None"
     ) -> tuple[ExecutionStrategy, str]:
         wanted = self._default if given is None else given
-        if wanted is None:
-            wanted = read_configuration().strategy
         if isinstance(wanted, ExecutionStrategy):
             return wanted, type(wanted).__name__
-        spec = read_spec(wanted)
+        spec, origin = self._read(wanted)
         with self._lock:
             strategy = self._made.get(repr(spec))
             if strategy is None:
-                strategy = self._made[repr(spec)] = build(spec, self.plugins)
+                try:
+                    strategy = build(spec, self.plugins)
+                except SpecError as error:
+                    if given is None and self._default is None:
+                        error.add_note(f"it comes from: {origin}")
+                    raise
+                self._made[repr(spec)] = strategy
         return strategy, spec.text
 
     def _those_that_can(self, capability: str) -> str:

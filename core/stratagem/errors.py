@@ -6,6 +6,7 @@
     ├── SpecError (ValueError)            a strategy specification cannot be read or built
     │   ├── UnknownStrategyError          no installed plugin gives that name
     │   ├── AmbiguousStrategyError        several distributions give that name
+    │   ├── PositionalOptionError         an option is given without its name
     │   └── StrategyOptionError           an option is unknown, missing, or refused
     ├── ConfigurationError                a configuration file or environment variable is wrong
     ├── CapabilityError                   a strategy was asked for what it cannot do
@@ -39,6 +40,7 @@ __all__ = [
     "LateBindingWarning",
     "NestingError",
     "PluginError",
+    "PositionalOptionError",
     "RemoteError",
     "RunInterrupted",
     "SpecError",
@@ -124,6 +126,26 @@ class AmbiguousStrategyError(SpecError):
         super().__init__(
             f"strategy {name!r} is given by {len(self.choices)} plugins",
             hint=f"choose one: {' or '.join(self.choices)}",
+        )
+
+
+class PositionalOptionError(SpecError):
+    """Say that an option of a strategy is given without its name.
+
+    Attributes:
+        strategy: the name of the strategy.
+        given: what was given, as text.
+    """
+
+    def __init__(
+        self, strategy: str, given: str, *, spec: object = None, option: str = "option"
+    ) -> None:
+        self.strategy = strategy
+        self.given = given
+        super().__init__(
+            f"{given!r} is given to {strategy!r} without the name of an option",
+            spec=spec,
+            hint=f"only strategies are given by position; write {strategy}({option}={given})",
         )
 
 

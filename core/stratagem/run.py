@@ -94,8 +94,7 @@ class Announcer:
                 for hook, listeners in self._listeners.items():
                     function = getattr(listener, hook, None)
                     if function is not None:
-                        wants = tuple(inspect.signature(function).parameters)
-                        listeners.append(_Listener(offer.plugin, hook, function, wants))
+                        listeners.append(_Listener(offer.plugin, hook, function, _wants(function)))
 
     def _offered(self, offer: _Listener) -> list[object]:
         try:
@@ -173,6 +172,14 @@ class Announcer:
             if not outcome.ok:
                 self.tell("stratagem_task_error", task=task, outcome=outcome)
             self.tell("stratagem_after_task", task=task, outcome=outcome)
+
+
+def _wants(function: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    )
 
 
 def _call(listener: _Listener, facts: dict[str, object]) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from stratagem.errors import SpecError, StrategyOptionError
+from stratagem.errors import PositionalOptionError, SpecError, StrategyOptionError
 from stratagem.plugins import Plugins
 from stratagem.specs import Spec, Word, not_a_spec, parse_spec, spec_from_table
 from stratagem.strategy import ExecutionStrategy
@@ -15,8 +15,8 @@ __all__ = ["SpecLike", "build", "read_spec"]
 SpecLike = str | Mapping[str, Any] | Spec
 
 
-def read_spec(spec: SpecLike) -> Spec:
-    """Read a spec from text or a table.
+def read_spec(spec: SpecLike, plugins: Plugins | None = None) -> Spec:
+    """Read a spec from text or a table; the plugins help to say what is wrong with it.
 
     Raises:
         SpecError: it cannot be read.
@@ -25,13 +25,30 @@ def read_spec(spec: SpecLike) -> Spec:
     if isinstance(spec, Spec):
         return spec
     if isinstance(spec, str):
-        return parse_spec(spec)
+        try:
+            return parse_spec(spec)
+        except PositionalOptionError as error:
+            option = _first_option(error.strategy, plugins)
+            raise PositionalOptionError(
+                error.strategy, error.given, spec=spec, option=option
+            ) from None
     if isinstance(spec, Mapping):
         return spec_from_table(spec)
     raise TypeError(
         "a strategy is given as text, as a table, or as an ExecutionStrategy object, "
         f"not as {type(spec).__name__!r}"
     )
+
+
+def _first_option(name: str, plugins: Plugins | None) -> str:
+    if plugins is None:
+        return "option"
+    try:
+        parameters = _parameters(plugins.strategy_info(name).factory)
+    except SpecError:
+        return "option"
+    options = [option for option, value in parameters.items() if not _takes_specs(value)]
+    return options[0] if options else "option"
 
 
 def build(spec: Spec, plugins: Plugins) -> ExecutionStrategy:

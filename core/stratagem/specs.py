@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from stratagem.errors import SpecError
+from stratagem.errors import PositionalOptionError, SpecError
 
 __all__ = ["Spec", "Word", "parse_spec", "spec_from_table"]
 
@@ -156,11 +156,7 @@ def _split(text: str, whole: str) -> list[str]:
 
 def _positional(part: str, name: str, whole: str, depth: int, *, after_options: bool) -> Spec:
     if _NAME.match(part) is None or part in {"True", "False", "None"}:
-        raise SpecError(
-            f"{part!r} is given to {name!r} without the name of an option",
-            spec=whole,
-            hint=f"only strategies are given by position; write {name}(option={part})",
-        )
+        raise PositionalOptionError(name, part, spec=whole)
     if after_options:
         raise SpecError(
             f"the strategy {part!r} stands after an option", spec=whole, hint="put strategies first"

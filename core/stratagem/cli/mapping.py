@@ -1,5 +1,6 @@
 """The run of ``stratagem map``: its parts put together, and its exit code."""
 
+import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -81,13 +82,15 @@ def _open_stream(
         "key": None if request.key is None else itemgetter(request.key),
         "log": request.log,
         "progress": _wants_progress(request),
+        "keep": 0,  # what is written needs no memory
     }
     items = source.items(request.key, request.limit)
+    if request.log is None:  # the summary says what failed; a line a task would bury it
+        logging.getLogger("stratagem").setLevel(logging.ERROR)
     try:
-        # A report that keeps no outcome it has handed out: what is written needs no memory.
-        stream = engine._open(function, items, 0, options)
+        stream = engine.stream_map(function, items, **options)
     except (StratagemError, ValueError, TypeError) as error:
-        raise CommandError(str(error)) from error
+        raise CommandError("; ".join([str(error), *getattr(error, "__notes__", ())])) from error
     if options["progress"]:
         stream.run.total = _total(source, request.limit)
     return stream

@@ -90,7 +90,8 @@ class _Failures:
         return self._made
 
     def stratagem_task_error(self, task: Task, outcome: Outcome) -> None:
-        self.log.warning("task_failed", **_facts(task, outcome), error_type=_error_type(outcome))
+        log = self.log.info if outcome.status == "cancelled" else self.log.warning
+        log("task_failed", **_facts(task, outcome), error_type=_error_type(outcome))
 
 
 class _EndsAndRuns(_Failures):
