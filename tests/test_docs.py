@@ -2,6 +2,8 @@
 
 import ast
 import inspect
+import itertools
+import json
 import os
 import re
 import subprocess
@@ -19,7 +21,7 @@ from stratagem.plugins import hook_names
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINKING = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md"]
-PATIENCE = 60
+PATIENCE = 50
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 FIRST_TWO_COMMANDS = [
@@ -61,7 +63,7 @@ def blocks_of(page):
 def runnable(page):
     """Give line, source and expected lines of each Python block; what it prints may follow it."""
     blocks = blocks_of(page)
-    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, following in itertools.zip_longest(blocks, blocks[1:]):
         if block.info == "python":
             printed = following is not None and following.info == "output"
             yield block.line, block.body, following.body.splitlines() if printed else None
@@ -160,8 +162,8 @@ def test_the_answers_shown_in_the_readme_are_those_of_the_example():
     asks = (ROOT / "examples" / "interviews" / "asks.jsonl").read_text(encoding="utf-8")
     people = (ROOT / "examples" / "interviews" / "people.jsonl").read_text(encoding="utf-8")
     for line in block.body.splitlines():
-        answer = eval(line, {"null": None})
-        ask = ast.literal_eval(asks.splitlines()[answer["index"]])
+        answer = json.loads(line)
+        ask = json.loads(asks.splitlines()[answer["index"]])
 
         assert {"person", "question", "quote", "score"} == answer["value"].keys()
         assert ask.items() <= answer["value"].items()
@@ -205,7 +207,9 @@ def test_the_options_of_strategies_are_those_of_their_constructors():
 def test_the_plugin_of_the_readme_works_when_it_is_installed(tmp_path):
     """The distribution that the README shows builds, installs, and gives its strategy by name."""
     blocks = blocks_of(ROOT / "README.md")
-    (project,) = [block.body for block in blocks if "[project.entry-points.stratagem]" in block.body]
+    (project,) = [
+        block.body for block in blocks if "[project.entry-points.stratagem]" in block.body
+    ]
     (module,) = [block.body for block in blocks if "def stratagem_strategies" in block.body]
     name = tomllib.loads(project)["project"]["entry-points"]["stratagem"]["shuffled"]
     source, installed = tmp_path / "source", tmp_path / "installed"
@@ -237,3 +241,31 @@ def test_the_plugin_of_the_readme_works_when_it_is_installed(tmp_path):
     )
 
     assert done.stdout.strip() == f"{list(range(9, 0, -1))} True"
+
+
+def test_the_strategies_of_the_plugin_page_conform(tmp_path):
+    """What the page teaches passes the suite that it tells of, by the test module that it shows."""
+    blocks = blocks_of(ROOT / "docs" / "plugins.md")
+    shown = [block.body for block in blocks if block.info == "python"]
+    (test,) = [block.body for block in blocks if "class TestCrew" in block.body]
+    offered = next(n for n, body in enumerate(shown) if "def stratagem_strategies" in body)
+    (tmp_path / "stratagem_crew.py").write_text("\n".join(shown[: offered + 1]), encoding="utf-8")
+    (tmp_path / "test_crew.py").write_text(test, encoding="utf-8")
+    metadata = tmp_path / "stratagem_crew-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Name: stratagem-crew\nVersion: 1.0\n", encoding="utf-8")
+    (metadata / "entry_points.txt").write_text(
+        "[stratagem]\ncrew = stratagem_crew\n", encoding="utf-8"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "test_crew.py"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(tmp_path)),
+    )
+
+    assert done.returncode == 0, done.stdout[-4000:]

@@ -32,11 +32,6 @@ MESSAGES = {
         "'8' is given to 'threads' without the name of an option in strategy spec 'threads(8)'; "
         "only strategies are given by position; write threads(max_workers=8)"
     ),
-    errors.WorkerStartError("spawn", 1): (
-        "worker processes (spawn) die before they are ready, the last one with exit code 1; what "
-        "they said stands on stderr. A script that starts workers needs "
-        '`if __name__ == "__main__":` around what it runs'
-    ),
     errors.StrategyOptionError("threads", "unknown option 'n'", options=["max_workers"]): (
         "strategy 'threads': unknown option 'n'; its options are: max_workers"
     ),

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -38,7 +39,7 @@ def encode(value: object, stage: str) -> bytes:
     """
     try:
         pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        if b"__main__" not in pickled or _main_is_importable():
+        if b"__main__" not in pickled or main_is_importable():
             return pickled
     except Exception:  # noqa: BLE001, S110 - whatever pickle raises, cloudpickle has its turn
         pass
@@ -66,9 +67,11 @@ def decode(pickled: bytes, stage: str) -> Any:
         ) from error
 
 
-def _main_is_importable() -> bool:
+def main_is_importable() -> bool:
+    """Tell whether a worker process can import what runs here as ``__main__``."""
     main = sys.modules.get("__main__")
-    return getattr(main, "__spec__", None) is not None or hasattr(main, "__file__")
+    file = getattr(main, "__file__", None)
+    return getattr(main, "__spec__", None) is not None or (file is not None and Path(file).exists())
 
 
 def safe_str(error: BaseException) -> str:

@@ -7,9 +7,12 @@ import pickle
 import selectors
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
@@ -19,9 +22,8 @@ import attrs
 from stratagem import Outcome, Status, Task, TaskLostError, TaskTimeoutError, TransportError
 from stratagem.errors import WorkerStartError
 from stratagem.invoke import failed
-from stratagem.scope import run_scope
 from stratagem.strategy import cancelled
-from stratagem.transport import decode, decode_error
+from stratagem.transport import decode, decode_error, main_is_importable
 from stratagem_builtin import worker as worker_process
 from stratagem_builtin.ring import Ring, allocate
 from stratagem_builtin.worker import TIMES, VALUE, Parcel, Settings
@@ -37,6 +39,7 @@ TICK = 0.005
 LONG_TASK = 0.02
 FAILED_STARTS = 3
 EXIT_SECONDS = 2.0
+Packed = tuple[Any, ...]
 
 
 @attrs.define(eq=False)
@@ -101,6 +104,10 @@ class Dispatcher:
     def add(self, stream: "ProcessStream") -> None:
         """Serve ``stream`` from now on."""
         with self._lock:
+            ending = self._thread if self._closing else None
+        if ending is not None:
+            ending.join()
+        with self._lock:
             self._streams = [*self._streams, stream]
             if self._thread is None:
                 self._closing = False
@@ -150,17 +157,12 @@ class Dispatcher:
     def _serve(self, hear: socket.socket) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(hear, selectors.EVENT_READ)
-            stopping: dict[ProcessStream, float] = {}
-            while not self._closing:
-                self._begin_stops(stopping)
-                self._deal(selector)
-                for key, _ in selector.select(self._patience(stopping)):
-                    if key.data is None:
-                        _drain(hear)
-                        self._ringing = False  # after it, else a ring in between would be lost
-                    else:
-                        self._listen(key.data, selector)
-                self._look_after(selector, stopping)
+            try:
+                self._serve_streams(selector, hear)
+            except BaseException as error:  # noqa: BLE001 - raised where the outcomes are read
+                self._closing = True
+                for stream in self._streams:
+                    stream.fail(error)
             self._end_all(selector)
         with self._lock:
             self._thread = None
@@ -168,6 +170,19 @@ class Dispatcher:
         hear.close()
         if bell is not None:
             bell.close()
+
+    def _serve_streams(self, selector: selectors.BaseSelector, hear: socket.socket) -> None:
+        stopping: dict[ProcessStream, float] = {}
+        while not self._closing:
+            self._begin_stops(stopping)
+            self._deal(selector)
+            for key, _ in selector.select(self._patience(stopping)):
+                if key.data is None:
+                    _drain(hear)
+                    self._ringing = False  # after it, else a ring in between would be lost
+                else:
+                    self._listen(key.data, selector)
+            self._look_after(selector, stopping)
 
     def _patience(self, stopping: dict["ProcessStream", float]) -> float | None:
         moments = [stream.retry_at for stream in self._streams] + list(stopping.values())
@@ -219,7 +234,7 @@ class Dispatcher:
                     self._streams = [s for s in self._streams if s is not stream] + [stream]
 
     def _fill(self, worker: _Worker) -> None:
-        parcels: list[Parcel] = []
+        parcels: list[Packed] = []
         functions: dict[int, bytes] = {}
         if worker.leaving:
             return
@@ -238,7 +253,11 @@ class Dispatcher:
             self._send(worker, "run", parcels, functions)
 
     def _pack(
-        self, worker: _Worker, sent: _Sent, parcels: list[Parcel], functions: dict[int, bytes]
+        self,
+        worker: _Worker,
+        sent: _Sent,
+        parcels: list[tuple[Any, ...]],
+        functions: dict[int, bytes],
     ) -> None:
         task, stream = sent.task, sent.stream
         if stream.tasks.closed:
@@ -254,19 +273,18 @@ class Dispatcher:
             functions[function] = stream.function(function)
         number = self.next_number()
         worker.sent[number] = sent
-        parcels.append(
-            Parcel(
-                number,
-                _run_id(task),
-                task.index,
-                task.key,
-                task.name,
-                task.attempt,
-                task.tags,
-                function,
-                pickled,
-            )
+        parcel = Parcel(
+            number,
+            stream.run_id(task),
+            task.index,
+            task.key,
+            task.name,
+            task.attempt,
+            task.tags,
+            function,
+            pickled,
         )
+        parcels.append(tuple(parcel))
 
     def _send(self, worker: _Worker, *message: object) -> None:
         try:
@@ -283,7 +301,8 @@ class Dispatcher:
             args=(theirs, memory, settings, self._not_for_children(ours)),
             name="stratagem-worker",
         )
-        process.start()
+        with importable_main():
+            process.start()
         theirs.close()
         worker = _Worker(process, ours, Ring(memory))
         self._workers.append(worker)
@@ -503,9 +522,22 @@ def _room(stream: "ProcessStream") -> int:
     return max(1, min(LARGEST_BATCH, int(BATCH_SECONDS / max(mean, 1e-6))))
 
 
-def _run_id(task: Task) -> str:
-    scope = None if task.context is None else task.context.get(run_scope)
-    return "" if scope is None else scope.run_id
+@contextmanager
+def importable_main() -> Iterator[None]:
+    """Hide what ``__main__`` says of its file where there is none, as with a program on stdin.
+
+    Workers would try to import it; what such a program defines is sent by value instead.
+    """
+    main = sys.modules["__main__"]
+    if main_is_importable():
+        yield
+        return
+    file = vars(main).pop("__file__", None)
+    try:
+        yield
+    finally:
+        if file is not None:
+            vars(main)["__file__"] = file
 
 
 def _drain(hear: socket.socket) -> None:

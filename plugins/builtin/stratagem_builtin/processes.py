@@ -6,6 +6,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
 from typing import Any
@@ -20,6 +21,7 @@ from stratagem import (
 from stratagem.invoke import Bound
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
+from stratagem.scope import run_scope
 from stratagem.strategy import cancelled
 from stratagem.transport import encode
 from stratagem_builtin.dispatcher import Dispatcher
@@ -124,7 +126,7 @@ class ProcessStream:
 
     def __init__(self, tasks: TaskSource, dispatcher: Dispatcher, grace: float) -> None:
         self.tasks = tasks
-        self.run_id = ""
+        self._run: tuple[Context | None, str] = (None, "")
         self.mean_seconds: float | None = None
         self.ready = True
         self.retry_at = float("inf")
@@ -226,6 +228,13 @@ class ProcessStream:
             known = (call.function, number, encode(call.function, "encode_task"))
             self._functions[id(call.function)] = known
         return known[1], encode(call.item, "encode_task")
+
+    def run_id(self, task: Task) -> str:
+        """Give the id of the run of a task; the tasks of a run share their context."""
+        if task.context is not self._run[0]:
+            scope = None if task.context is None else task.context.get(run_scope)
+            self._run = (task.context, "" if scope is None else scope.run_id)
+        return self._run[1]
 
     def function(self, number: int) -> bytes:
         """Give a pickled function by its number."""
