@@ -9,7 +9,7 @@ import pytest
 
 from stratagem import Engine
 
-MOST_SECONDS = 60.0
+MOST_SECONDS = 120.0
 
 
 def _give_up(_signum, _frame):

@@ -23,6 +23,10 @@ TRACEBACK = 16_384
 SHOWN = 1_024
 CHAIN = 16
 PICKLED_ERROR = 1_048_576
+MAIN_HINT = (
+    '; workers import the script without what stands under `if __name__ == "__main__":`, '
+    "so define what tasks use at the top of the script or in a module"
+)
 _PLAIN = (str, int, float, bool, bytes, type(None))
 _GROUPS = (BaseExceptionGroup, ExceptionGroup)
 
@@ -62,8 +66,10 @@ def decode(pickled: bytes, stage: str) -> Any:
     try:
         return pickle.loads(pickled)  # noqa: S301 - only what our own processes send each other
     except BaseException as error:
+        said = safe_str(error)
+        hint = MAIN_HINT if "__main__" in said or "__mp_main__" in said else ""
         raise TransportError(
-            stage, f"cannot be unpickled: {type(error).__name__}: {safe_str(error)}"
+            stage, f"cannot be unpickled: {type(error).__name__}: {said}{hint}"
         ) from error
 
 

@@ -120,21 +120,25 @@ class _LoopStream:
     def outcomes(self) -> Iterator[Outcome]:
         """Yield outcomes until every task has one, or the source is closed and the grace over."""
         self._loop = self._callers_loop or self._strategy.own_loop.loop
+        grace = self._strategy.grace
         try:
             self._slots.join(self)
             self.tasks.subscribe(self._stir)
             self.wake()
-            yield from self._read()
+            yield from self._read(grace)
+        except KeyboardInterrupt:  # who interrupts the wait for tasks will not wait for more
+            grace = 0.0
+            raise
         finally:
             self.tasks.close()
-            for _ in self._read():
+            for _ in self._read(grace):
                 pass
             self._over = True
             self._slots.forget(self)
         if self._failure is not None:
             raise self._failure
 
-    def _read(self) -> Iterator[Outcome]:
+    def _read(self, grace: float) -> Iterator[Outcome]:
         give_up_at: float | None = None
         while True:
             finished = self._finished
@@ -143,7 +147,7 @@ class _LoopStream:
             if finished:
                 return
             if self.tasks.closed and give_up_at is None:
-                give_up_at = time.monotonic() + self._strategy.grace
+                give_up_at = time.monotonic() + grace
                 self._stopping = True
                 self._on_loop(self._cancel_all)
             left = -1.0 if give_up_at is None else max(0.0, give_up_at - time.monotonic())

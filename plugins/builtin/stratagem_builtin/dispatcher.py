@@ -2,31 +2,21 @@
 
 import itertools
 import logging
-import os
-import pickle
 import selectors
-import signal
-import socket
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
-
-import attrs
 
 from stratagem import Outcome, Status, Task, TaskLostError, TaskTimeoutError, TransportError
 from stratagem.errors import WorkerStartError
 from stratagem.invoke import failed
 from stratagem.strategy import cancelled
-from stratagem.transport import decode, decode_error, main_is_importable
-from stratagem_builtin import worker as worker_process
-from stratagem_builtin.ring import Ring, allocate
-from stratagem_builtin.worker import TIMES, VALUE, Parcel, Settings
+from stratagem.transport import decode, decode_error
+from stratagem_builtin.bell import Bell
+from stratagem_builtin.handle import Handle, Sent, cause_of_death, start_worker
+from stratagem_builtin.worker import TIMES, VALUE, Parcel
 
 if TYPE_CHECKING:
     from stratagem_builtin.processes import ProcessStream
@@ -40,31 +30,6 @@ LONG_TASK = 0.02
 FAILED_STARTS = 3
 EXIT_SECONDS = 2.0
 Packed = tuple[Any, ...]
-
-
-@attrs.define(eq=False)
-class _Sent:
-    stream: "ProcessStream"
-    task: Task
-
-
-@attrs.define(eq=False)
-class _Worker:
-    """Hold what the dispatcher knows of one worker."""
-
-    process: Any
-    connection: Connection
-    ring: Ring
-    ready: bool = False
-    asked_back: bool = False
-    leaving: bool = False
-    killed_for: int = 0
-    sent: dict[int, _Sent] = attrs.field(factory=dict)
-    functions: set[int] = attrs.field(factory=set)
-
-    @property
-    def name(self) -> str:
-        return f"pid-{self.process.pid}"
 
 
 class Dispatcher:
@@ -88,12 +53,11 @@ class Dispatcher:
         self._numbers = itertools.count(1)
         self._streams: list[ProcessStream] = []
         self._stops: deque[tuple[ProcessStream, float]] = deque()
-        self._workers: list[_Worker] = []
-        self._backlog: deque[_Sent] = deque()
+        self._workers: list[Handle] = []
+        self._backlog: deque[Sent] = deque()
         self._closing = False
         self._failed_starts = 0
-        self._bell: socket.socket | None = None
-        self._ringing = False
+        self._bell: Bell | None = None
 
     # What streams call, from any thread.
 
@@ -111,13 +75,10 @@ class Dispatcher:
             self._streams = [*self._streams, stream]
             if self._thread is None:
                 self._closing = False
-                self._ringing = False
                 self._failed_starts = 0
-                hear, self._bell = socket.socketpair()
-                hear.setblocking(False)
-                self._bell.setblocking(False)
+                self._bell = Bell()
                 self._thread = threading.Thread(
-                    target=self._serve, args=(hear,), name="stratagem-processes", daemon=True
+                    target=self._serve, args=(self._bell,), name="stratagem-processes", daemon=True
                 )
                 self._thread.start()
         self.wake()
@@ -135,13 +96,8 @@ class Dispatcher:
     def wake(self) -> None:
         """Look around soon."""
         bell = self._bell
-        if bell is None or self._ringing:
-            return
-        self._ringing = True
-        try:
-            bell.send(b"!")
-        except OSError:  # full, so it rings already; or closed, so nobody listens
-            return
+        if bell is not None:
+            bell.ring()
 
     def close(self) -> None:
         """End every worker, and wait for it."""
@@ -154,32 +110,28 @@ class Dispatcher:
 
     # What the thread does.
 
-    def _serve(self, hear: socket.socket) -> None:
+    def _serve(self, bell: Bell) -> None:
         with selectors.DefaultSelector() as selector:
-            selector.register(hear, selectors.EVENT_READ)
+            selector.register(bell, selectors.EVENT_READ)
             try:
-                self._serve_streams(selector, hear)
+                self._serve_streams(selector, bell)
             except BaseException as error:  # noqa: BLE001 - raised where the outcomes are read
                 self._closing = True
                 for stream in self._streams:
                     stream.fail(error)
             self._end_all(selector)
         with self._lock:
-            self._thread = None
-            bell, self._bell = self._bell, None
-        hear.close()
-        if bell is not None:
-            bell.close()
+            self._thread = self._bell = None
+        bell.close()
 
-    def _serve_streams(self, selector: selectors.BaseSelector, hear: socket.socket) -> None:
+    def _serve_streams(self, selector: selectors.BaseSelector, bell: Bell) -> None:
         stopping: dict[ProcessStream, float] = {}
         while not self._closing:
             self._begin_stops(stopping)
             self._deal(selector)
             for key, _ in selector.select(self._patience(stopping)):
                 if key.data is None:
-                    _drain(hear)
-                    self._ringing = False  # after it, else a ring in between would be lost
+                    bell.answer()
                 else:
                     self._listen(key.data, selector)
             self._look_after(selector, stopping)
@@ -207,7 +159,9 @@ class Dispatcher:
                 break
         starting = sum(not worker.ready for worker in self._workers)
         while starting < len(self._backlog) and len(self._workers) < self._max_workers:
-            self._start_worker(selector)
+            worker = start_worker(self._context, self._max_result_bytes, self._workers)
+            self._workers.append(worker)
+            selector.register(worker.connection, selectors.EVENT_READ, worker)
             starting += 1
         if any(not worker.sent for worker in ready) and not self._backlog:
             self._ask_fullest(ready)
@@ -219,12 +173,12 @@ class Dispatcher:
         self._backlog.append(found)
         return True
 
-    def _next(self) -> _Sent | None:
+    def _next(self) -> Sent | None:
         for stream in self._streams:
             task = stream.next_task()
             if task is not None:
                 self._take_turns(stream)
-                return _Sent(stream, task)
+                return Sent(stream, task)
         return None
 
     def _take_turns(self, stream: "ProcessStream") -> None:
@@ -233,11 +187,9 @@ class Dispatcher:
                 if stream in self._streams:
                     self._streams = [s for s in self._streams if s is not stream] + [stream]
 
-    def _fill(self, worker: _Worker) -> None:
+    def _fill(self, worker: Handle) -> None:
         parcels: list[Packed] = []
         functions: dict[int, bytes] = {}
-        if worker.leaving:
-            return
         while True:
             sent = self._backlog[0] if self._backlog else self._next()
             if sent is None:
@@ -250,13 +202,13 @@ class Dispatcher:
                 self._backlog.popleft()
             self._pack(worker, sent, parcels, functions)
         if parcels:
-            self._send(worker, "run", parcels, functions)
+            worker.send("run", parcels, functions)
 
     def _pack(
         self,
-        worker: _Worker,
-        sent: _Sent,
-        parcels: list[tuple[Any, ...]],
+        worker: Handle,
+        sent: Sent,
+        parcels: list[Packed],
         functions: dict[int, bytes],
     ) -> None:
         task, stream = sent.task, sent.stream
@@ -286,75 +238,44 @@ class Dispatcher:
         )
         parcels.append(tuple(parcel))
 
-    def _send(self, worker: _Worker, *message: object) -> None:
-        try:
-            worker.connection.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
-        except OSError:  # it has died, which the selector tells next
-            return
-
-    def _start_worker(self, selector: selectors.BaseSelector) -> None:
-        ours, theirs = self._context.Pipe(duplex=True)
-        memory = allocate()
-        settings = Settings(self._max_result_bytes, logging.getLogger().getEffectiveLevel())
-        process = self._context.Process(  # type: ignore[attr-defined]
-            target=worker_process.main,
-            args=(theirs, memory, settings, self._not_for_children(ours)),
-            name="stratagem-worker",
-        )
-        with importable_main():
-            process.start()
-        theirs.close()
-        worker = _Worker(process, ours, Ring(memory))
-        self._workers.append(worker)
-        selector.register(ours, selectors.EVENT_READ, worker)
-
-    def _not_for_children(self, ours: Connection) -> list[int]:
-        if self._context.get_start_method() != "fork":
-            return []
-        return [ours.fileno(), *(worker.connection.fileno() for worker in self._workers)]
-
-    def _ask_fullest(self, ready: list[_Worker]) -> None:
+    def _ask_fullest(self, ready: list[Handle]) -> None:
         fullest = max(ready, key=lambda worker: len(worker.sent))
-        waiting = len(fullest.sent) - 1
-        if waiting > 0 and not fullest.asked_back:
-            fullest.asked_back = True
-            self._send(fullest, "give_back", (waiting + 1) // 2)
+        fullest.ask_back(len(fullest.sent) // 2)
 
-    def _listen(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
+    def _listen(self, worker: Handle, selector: selectors.BaseSelector) -> None:
         try:
-            while worker.connection.poll():
-                message = pickle.loads(worker.connection.recv_bytes())  # noqa: S301 - our worker's
+            for message in worker.receive():
                 getattr(self, f"_on_{message[0]}")(worker, *message[1:])
         except (EOFError, OSError):
             self._bury(worker, selector)
 
-    def _on_ready(self, worker: _Worker) -> None:
+    def _on_ready(self, worker: Handle) -> None:
         worker.ready = True
         self._failed_starts = 0
 
-    def _on_look(self, worker: _Worker) -> None:
+    def _on_look(self, worker: Handle) -> None:
         self._harvest(worker)
 
-    def _on_result(self, worker: _Worker, number: int, kind: int, body: bytes) -> None:
+    def _on_result(self, worker: Handle, number: int, kind: int, body: bytes) -> None:
         self._settle(worker, number, kind, body)
 
-    def _on_given_back(self, worker: _Worker, numbers: list[int]) -> None:
+    def _on_given_back(self, worker: Handle, numbers: list[int]) -> None:
         worker.asked_back = False
         for number in numbers:
             sent = worker.sent.pop(number, None)
             if sent is not None:
                 sent.stream.take_back(sent.task)
 
-    def _on_log(self, _worker: _Worker, fields: dict[str, Any]) -> None:
+    def _on_log(self, _worker: Handle, fields: dict[str, Any]) -> None:
         logger = logging.getLogger(fields["name"])
         if logger.isEnabledFor(fields["levelno"]):
             logger.handle(logging.makeLogRecord(fields))
 
-    def _harvest(self, worker: _Worker) -> None:
+    def _harvest(self, worker: Handle) -> None:
         for number, kind, body in worker.ring.read():
             self._settle(worker, number, kind, body)
 
-    def _settle(self, worker: _Worker, number: int, kind: int, body: bytes) -> None:
+    def _settle(self, worker: Handle, number: int, kind: int, body: bytes) -> None:
         sent = worker.sent.pop(number, None)
         if sent is None:
             return
@@ -398,7 +319,7 @@ class Dispatcher:
             elif give_up_at <= now:
                 self._kill_all_of(stream, selector)
 
-    def _watch(self, worker: _Worker, now: float, selector: selectors.BaseSelector) -> None:
+    def _watch(self, worker: Handle, now: float, selector: selectors.BaseSelector) -> None:
         if len(worker.sent) > 1:
             self._harvest(worker)
         number, began = worker.ring.running()
@@ -408,9 +329,8 @@ class Dispatcher:
         timeout = sent.task.timeout
         if timeout is not None and now - began >= timeout:
             self._kill(worker, number, selector)
-        elif len(worker.sent) > 1 and now - began > LONG_TASK and not worker.asked_back:
-            worker.asked_back = True
-            self._send(worker, "give_back", len(worker.sent))
+        elif now - began > LONG_TASK:
+            worker.ask_back(len(worker.sent) - 1)
 
     def _begin_stops(self, stopping: dict["ProcessStream", float]) -> None:
         while self._stops:
@@ -424,9 +344,7 @@ class Dispatcher:
                 self._backlog.remove(sent)
                 stream.settle(cancelled(sent.task, "the run was stopped before it began"))
             for worker in self._workers:
-                if len(worker.sent) > 1 and not worker.asked_back:
-                    worker.asked_back = True
-                    self._send(worker, "give_back", len(worker.sent))
+                worker.ask_back(len(worker.sent) - 1)
 
     def _kill_all_of(self, stream: "ProcessStream", selector: selectors.BaseSelector) -> None:
         for worker in list(self._workers):
@@ -435,47 +353,43 @@ class Dispatcher:
             if sent is not None and sent.stream is stream:
                 self._kill(worker, number, selector)
 
-    def _kill(self, worker: _Worker, number: int, selector: selectors.BaseSelector) -> None:
+    def _kill(self, worker: Handle, number: int, selector: selectors.BaseSelector) -> None:
         """Kill a worker, and what its task started, for the sake of the task ``number``."""
         worker.killed_for = number
-        _kill_group(worker.process.pid)
-        worker.process.kill()
+        worker.kill()
         self._bury(worker, selector)
 
-    def _bury(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
+    def _bury(self, worker: Handle, selector: selectors.BaseSelector) -> None:
         """Settle what a dead worker had finished and was running; deal out the rest again."""
         selector.unregister(worker.connection)
         self._workers.remove(worker)
-        worker.process.join(EXIT_SECONDS)
-        _kill_group(worker.process.pid)
+        exitcode = worker.bury(EXIT_SECONDS)
         self._harvest(worker)
         self._drain_results(worker)
-        number, began = worker.ring.running()
+        number, _ = worker.ring.running()
         running = worker.sent.pop(number, None)
         if running is not None:
-            running.stream.settle(self._verdict(worker, number, running.task, began))
+            running.stream.settle(self._verdict(worker, number, running.task, exitcode))
         for sent in worker.sent.values():
             sent.stream.take_back(sent.task)
         if not worker.ready:
-            self._note_failed_start(worker)
-        _dispose(worker)
+            self._note_failed_start(exitcode)
+        worker.dispose()
 
-    def _drain_results(self, worker: _Worker) -> None:
+    def _drain_results(self, worker: Handle) -> None:
         try:
-            while worker.connection.poll():
-                message = pickle.loads(worker.connection.recv_bytes())  # noqa: S301 - our worker's
+            for message in worker.receive():
                 if message[0] == "result":
                     self._settle(worker, *message[1:])
         except (EOFError, OSError):
             return
 
-    def _verdict(self, worker: _Worker, number: int, task: Task, began: float) -> Outcome:
-        seconds = time.monotonic() - began
+    def _verdict(self, worker: Handle, number: int, task: Task, exitcode: int | None) -> Outcome:
+        seconds = time.monotonic() - worker.ring.running()[1]
         started_at = time.time() - seconds
         error: BaseException | None
         if worker.killed_for != number:
-            exitcode = worker.process.exitcode
-            error = TaskLostError(task.key, _cause_of_death(exitcode), exitcode=exitcode)
+            error = TaskLostError(task.key, cause_of_death(exitcode), exitcode=exitcode)
             status = Status.LOST
         elif task.timeout is not None and seconds >= task.timeout:
             error, status = TaskTimeoutError(task.key, task.timeout), Status.TIMEOUT
@@ -485,12 +399,12 @@ class Dispatcher:
         assert error is not None
         return failed(task, error, status, started_at, seconds, worker.name)
 
-    def _note_failed_start(self, worker: _Worker) -> None:
+    def _note_failed_start(self, exitcode: int | None) -> None:
         self._failed_starts += 1
         if self._failed_starts < FAILED_STARTS:
             return
         self._failed_starts = 0
-        error = WorkerStartError(self._context.get_start_method(), worker.process.exitcode)
+        error = WorkerStartError(self._context.get_start_method(), exitcode)
         self._backlog.clear()
         for stream in self._streams:
             stream.fail(error)
@@ -498,16 +412,15 @@ class Dispatcher:
     def _end_all(self, selector: selectors.BaseSelector) -> None:
         for worker in self._workers:
             if worker.ready and not worker.sent:
-                self._send(worker, "exit")
+                worker.send("exit")
             else:
-                _kill_group(worker.process.pid)
-                worker.process.kill()
+                worker.killed_for = worker.ring.running()[0]
+                worker.kill()
         deadline = time.monotonic() + EXIT_SECONDS
         for worker in self._workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
             if worker.process.is_alive():
-                _kill_group(worker.process.pid)
-                worker.process.kill()
+                worker.kill()
         for worker in list(self._workers):
             self._bury(worker, selector)
         for sent in self._backlog:
@@ -520,58 +433,3 @@ def _room(stream: "ProcessStream") -> int:
     if mean is None or mean >= BATCH_SECONDS:
         return 1
     return max(1, min(LARGEST_BATCH, int(BATCH_SECONDS / max(mean, 1e-6))))
-
-
-@contextmanager
-def importable_main() -> Iterator[None]:
-    """Hide what ``__main__`` says of its file where there is none, as with a program on stdin.
-
-    Workers would try to import it; what such a program defines is sent by value instead.
-    """
-    main = sys.modules["__main__"]
-    if main_is_importable():
-        yield
-        return
-    file = vars(main).pop("__file__", None)
-    try:
-        yield
-    finally:
-        if file is not None:
-            vars(main)["__file__"] = file
-
-
-def _drain(hear: socket.socket) -> None:
-    try:
-        while hear.recv(4096):
-            pass
-    except BlockingIOError:
-        return
-
-
-def _kill_group(pid: int) -> None:
-    """Kill the process group that a worker leads, if it got so far as to lead one."""
-    if not hasattr(os, "killpg"):
-        return
-    try:
-        if os.getpgid(0) != pid:
-            os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def _cause_of_death(exitcode: int | None) -> str:
-    if exitcode is None:
-        return "its worker process went away"
-    if exitcode >= 0:
-        return f"its worker process exited with code {exitcode}"
-    try:
-        name = signal.Signals(-exitcode).name
-    except ValueError:
-        name = f"signal {-exitcode}"
-    return f"its worker process was killed by {name}"
-
-
-def _dispose(worker: _Worker) -> None:
-    worker.connection.close()
-    worker.ring.release()
-    worker.process.close()

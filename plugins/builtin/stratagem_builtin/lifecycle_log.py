@@ -14,6 +14,8 @@ from stratagem import Outcome, Report, Run, Task, current_task, hookimpl
 __all__ = ["stratagem_listeners"]
 
 LOGGER = "stratagem"
+MOST_WARNINGS = 10
+"""How many failures of a run are warnings; those after them are logged as information."""
 
 
 @hookimpl
@@ -82,6 +84,7 @@ class _Failures:
         self._run = run
         self._logger = logger
         self._made: Any = None
+        self._warnings = 0
 
     @property
     def log(self) -> Any:
@@ -90,8 +93,14 @@ class _Failures:
         return self._made
 
     def stratagem_task_error(self, task: Task, outcome: Outcome) -> None:
-        log = self.log.info if outcome.status == "cancelled" else self.log.warning
-        log("task_failed", **_facts(task, outcome), error_type=_error_type(outcome))
+        facts = _facts(task, outcome)
+        if outcome.status == "cancelled" or self._warnings >= MOST_WARNINGS:
+            self.log.info("task_failed", **facts, error_type=_error_type(outcome))
+            return
+        self._warnings += 1
+        self.log.warning("task_failed", **facts, error_type=_error_type(outcome))
+        if self._warnings == MOST_WARNINGS:
+            self.log.warning("further_failures_are_logged_as_info")
 
 
 class _EndsAndRuns(_Failures):

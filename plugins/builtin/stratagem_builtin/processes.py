@@ -143,19 +143,23 @@ class ProcessStream:
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield outcomes until every task has one, or the source is closed and the grace over."""
+        grace = self._grace
         try:
             self.tasks.subscribe(self._stir)
             self._dispatcher.add(self)
-            yield from self._read()
+            yield from self._read(grace)
+        except KeyboardInterrupt:  # who interrupts the wait for tasks will not wait for more
+            grace = 0.0
+            raise
         finally:
             self.tasks.close()
-            for _ in self._read():
+            for _ in self._read(grace):
                 pass
             self._dispatcher.remove(self)
         if self._failure is not None:
             raise self._failure
 
-    def _read(self) -> Iterator[Outcome]:
+    def _read(self, grace: float) -> Iterator[Outcome]:
         give_up_at: float | None = None
         while True:
             finished = self._finished
@@ -164,7 +168,7 @@ class ProcessStream:
             if finished:
                 return
             if self.tasks.closed and give_up_at is None:
-                give_up_at = time.monotonic() + self._grace
+                give_up_at = time.monotonic() + grace
                 self._stopping = True
                 self._dispatcher.stop(self, give_up_at)
             self._outbox.sleep(self._stirring)

@@ -106,6 +106,7 @@ class _Worker:
         self._children = SequentialStrategy()
         self._name = f"pid-{os.getpid()}"
         self._told_at = 0.0
+        self._low = 0
         self._run_context: tuple[str, Context] | None = None
 
     def serve(self) -> None:
@@ -140,6 +141,7 @@ class _Worker:
     def _on_run(self, parcels: list[tuple[Any, ...]], functions: dict[int, bytes]) -> None:
         self._functions.update(functions)
         self._todo.extend(map(Parcel._make, parcels))
+        self._low = len(self._todo) // 2
         self._arrived.release()
 
     def _on_give_back(self, most: int) -> None:
@@ -242,7 +244,8 @@ class _Worker:
             self.send("result", number, kind, body)
             return
         self._ring.write(number, kind, body, self._wait_for_room)
-        if time.monotonic() - self._told_at > FLUSH_AFTER or self._ring.half_full:
+        running_low = 0 < len(self._todo) == self._low
+        if running_low or time.monotonic() - self._told_at > FLUSH_AFTER or self._ring.half_full:
             self._tell()
 
     def _wait_for_room(self) -> None:
