@@ -56,7 +56,9 @@ async def fetch(client, address, number):
     return response.json()["path"]
 
 
-@pytest.mark.parametrize("spec", ["asyncio", "threads(max_workers=4)", "retry(asyncio, attempts=2)", "sequential"])
+@pytest.mark.parametrize(
+    "spec", ["asyncio", "threads(max_workers=4)", "retry(asyncio, attempts=2)", "sequential"]
+)
 def test_one_client_serves_batch_after_batch(server, spec):
     """A client made once, bound to the loop of its first use, serves three runs in turn."""
     client = httpx.AsyncClient(limits=httpx.Limits(max_connections=3))

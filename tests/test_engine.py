@@ -131,7 +131,9 @@ def test_outcomes_say_when_how_long_and_by_whom(spec):
     assert report.seconds >= 0.1
 
 
-@pytest.mark.parametrize("spec", ["sequential", "threads(max_workers=1)", "asyncio(max_concurrency=1)"])
+@pytest.mark.parametrize(
+    "spec", ["sequential", "threads(max_workers=1)", "asyncio(max_concurrency=1)"]
+)
 def test_tasks_not_begun_never_begin_once_an_error_is_raised(engine, spec):
     """With ``on_error="raise"`` the first failure ends the run with a partial report."""
     begun = []
@@ -190,17 +192,41 @@ def test_fewer_errors_than_max_errors_stop_nothing(engine):
         ({"timeout": True}, ValueError, "timeout must be a number of seconds over 0"),
         ({"timeout": float("nan")}, ValueError, "timeout must be a number of seconds over 0"),
         ({"timeout": "3"}, ValueError, "timeout must be a number of seconds over 0"),
-        ({"strategy": "threads(max_workers=0)"}, StrategyOptionError, "max_workers must be a whole"),
-        ({"strategy": "threads(max_workers=True)"}, StrategyOptionError, "max_workers must be a who"),
-        ({"strategy": "threads(grace=-1)"}, StrategyOptionError, "grace must be a number of seconds"),
-        ({"strategy": "asyncio(max_concurrency=0)"}, StrategyOptionError, "max_concurrency must be"),
-        ({"strategy": "processes(max_workers=0)"}, StrategyOptionError, "max_workers must be a who"),
+        (
+            {"strategy": "threads(max_workers=0)"},
+            StrategyOptionError,
+            "max_workers must be a whole",
+        ),
+        (
+            {"strategy": "threads(max_workers=True)"},
+            StrategyOptionError,
+            "max_workers must be a who",
+        ),
+        (
+            {"strategy": "threads(grace=-1)"},
+            StrategyOptionError,
+            "grace must be a number of seconds",
+        ),
+        (
+            {"strategy": "asyncio(max_concurrency=0)"},
+            StrategyOptionError,
+            "max_concurrency must be",
+        ),
+        (
+            {"strategy": "processes(max_workers=0)"},
+            StrategyOptionError,
+            "max_workers must be a who",
+        ),
         (
             {"strategy": "processes(start_method='teleport')"},
             StrategyOptionError,
             "start_method must be one of .*spawn",
         ),
-        ({"strategy": "processes(max_result_bytes=0)"}, StrategyOptionError, "max_result_bytes must"),
+        (
+            {"strategy": "processes(max_result_bytes=0)"},
+            StrategyOptionError,
+            "max_result_bytes must",
+        ),
         ({"strategy": "thraeds"}, UnknownStrategyError, "known are: threads,"),
         ({"strategy": "sequential", "timeout": 1}, CapabilityError, "use one that can: .*threads"),
         ({"strategy": 8}, TypeError, "a strategy is given as text, as a table, or as"),
@@ -230,7 +256,9 @@ def test_an_option_that_does_not_exist_is_refused(engine):
     assert begun == []
 
 
-@pytest.mark.parametrize("spec", ["sequential", "threads(max_workers=1)", "asyncio(max_concurrency=1)"])
+@pytest.mark.parametrize(
+    "spec", ["sequential", "threads(max_workers=1)", "asyncio(max_concurrency=1)"]
+)
 @pytest.mark.parametrize("form", [list, iter])
 def test_an_input_that_cannot_be_called_is_named_by_its_index(engine, spec, form):
     """A non-callable ends the run with an error that names it; what came before is done."""

@@ -11,7 +11,12 @@ from stratagem import Engine, RunInterrupted, hookimpl
 from stratagem.testing import EventRecorder
 
 PATIENCE = 20.0
-SPECS = ["sequential", "threads(max_workers=2)", "processes(max_workers=2)", "asyncio(max_concurrency=2)"]
+SPECS = [
+    "sequential",
+    "threads(max_workers=2)",
+    "processes(max_workers=2)",
+    "asyncio(max_concurrency=2)",
+]
 
 PROGRAM = """
 import os, sys, time
@@ -41,7 +46,7 @@ if __name__ == "__main__":
 
 STUBBORN = """
 import os, signal, sys, threading, time
-from stratagem import Engine
+from stratagem import Engine, hookimpl
 
 def work(number):
     os.write(1, b"begun\\n")
@@ -49,16 +54,19 @@ def work(number):
     while time.monotonic() < until:
         time.sleep(1)
 
-def watch():
-    while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        time.sleep(0.01)
-    while signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        time.sleep(0.01)
-    os.write(1, b"noted\\n")
+class Watch:
+    # Say when the run has noted the first signal: the handlers are then what they were.
+    @hookimpl
+    def stratagem_before_run(self):
+        threading.Thread(target=self.watch, daemon=True).start()
+
+    def watch(self):
+        while signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            time.sleep(0.01)
+        os.write(1, b"noted\\n")
 
 if __name__ == "__main__":
-    threading.Thread(target=watch, daemon=True).start()
-    with Engine(sys.argv[1]) as engine:
+    with Engine(sys.argv[1], plugins=[Watch()]) as engine:
         try:
             engine.map(work, range(2))
         except KeyboardInterrupt as interrupt:

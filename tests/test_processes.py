@@ -573,7 +573,7 @@ def test_lines_logged_in_a_worker_say_in_which_task(two, caplog):
     report = two.map(work, ["a", "b"] and [1, 2], key=lambda number: f"key-{number}")
 
     lines = [
-        (record.name, record.getMessage(), record.run_id, record.task_key)
+        (record.name, record.getMessage(), record.stratagem_run_id, record.stratagem_task_key)
         for record in caplog.records
         if record.name.startswith("agents")
     ]

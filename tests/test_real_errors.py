@@ -63,7 +63,9 @@ def processes():
         yield engine
 
 
-@pytest.mark.parametrize("strategy", ["sequential", "threads", "asyncio", "retry(threads, attempts=1)"])
+@pytest.mark.parametrize(
+    "strategy", ["sequential", "threads", "asyncio", "retry(threads, attempts=1)"]
+)
 @pytest.mark.parametrize("name", MADE)
 def test_where_memory_is_shared_it_is_the_very_object(engine, strategy, name):
     """The error of an outcome is the object that was raised, and no other task is touched."""

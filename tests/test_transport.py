@@ -213,10 +213,13 @@ def test_an_endless_chain_is_cut():
 
 def test_a_group_arrives_with_all_its_parts():
     """Each part of a group is rebuilt by itself, groups within groups too."""
-    group = ExceptionGroup("outer", [
-        ValueError("one"),
-        ExceptionGroup("inner", [TwoPartError("two", 2), KeyError("three")]),
-    ])
+    group = ExceptionGroup(
+        "outer",
+        [
+            ValueError("one"),
+            ExceptionGroup("inner", [TwoPartError("two", 2), KeyError("three")]),
+        ],
+    )
     arrived = crossed(raised(group))
 
     assert type(arrived) is ExceptionGroup
@@ -239,9 +242,7 @@ def test_a_message_is_cut_to_a_bound(size):
     described = encode_error(TwoPartError("x" * size, 1))
 
     whole = f"{'x' * size}/1"
-    assert described["message"] == (
-        whole[:MESSAGE] + f"... (cut, {len(whole)} characters)"
-    )
+    assert described["message"] == (whole[:MESSAGE] + f"... (cut, {len(whole)} characters)")
     assert described["pickle"] is None
     assert len(pickle.dumps(described)) < 4 * MESSAGE
 

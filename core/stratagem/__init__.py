@@ -14,7 +14,17 @@ No module here imports a plugin: the strategies that ship with it live in ``stra
 and come in by entry point like any other.
 """
 
-from stratagem.default import amap, arun, astream, default_engine, map, run, strategy, stream  # noqa: A004
+from stratagem.default import (
+    amap,
+    arun,
+    astream,
+    default_engine,
+    map,  # noqa: A004 - the word for it
+    run,
+    strategy,
+    stream,
+    stream_map,
+)
 from stratagem.engine import AsyncStream, Engine
 from stratagem.errors import (
     AmbiguousStrategyError,
@@ -108,4 +118,5 @@ __all__ = [
     "run",
     "strategy",
     "stream",
+    "stream_map",
 ]

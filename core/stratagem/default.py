@@ -11,7 +11,17 @@ from stratagem.selection import SpecLike
 from stratagem.strategy import ExecutionStrategy
 from stratagem.stream import Stream
 
-__all__ = ["amap", "arun", "astream", "default_engine", "map", "run", "strategy", "stream"]
+__all__ = [
+    "amap",
+    "arun",
+    "astream",
+    "default_engine",
+    "map",
+    "run",
+    "strategy",
+    "stream",
+    "stream_map",
+]
 
 
 @functools.cache
@@ -37,6 +47,11 @@ def map(  # noqa: A001 - the word for it
 def stream(callables: Callables, **options: Unpack[Options]) -> Stream:
     """Run callables and give their outcomes as they end, as ``Engine.stream`` does."""
     return default_engine().stream(callables, **options)
+
+
+def stream_map(function: Callable[[Any], Any], items: Items, **options: Unpack[Options]) -> Stream:
+    """Call ``function`` with each item and give outcomes as they end, as ``Engine.stream_map``."""
+    return default_engine().stream_map(function, items, **options)
 
 
 async def arun(callables: Callables, **options: Unpack[Options]) -> Report:

@@ -13,6 +13,7 @@ from stratagem.configuration import read_configuration
 from stratagem.errors import CapabilityError, NestingError, SpecError
 from stratagem.invoke import callable_name
 from stratagem.loops import running_on
+from stratagem.options import require_level
 from stratagem.plan import Plan
 from stratagem.plugins import Plugins
 from stratagem.report import Report
@@ -230,7 +231,7 @@ class Engine:
             label,
             plan.total,
             "" if function is None else callable_name(function),
-            options.get("log"),
+            require_level("log", options.get("log")),
             options.get("progress"),
             current_task(),
         )

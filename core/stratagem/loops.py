@@ -3,12 +3,16 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 __all__ = ["LoopThread", "calling_loop", "running_on"]
+
+LOOK_UP = 0.5
+"""Seconds after which whoever waits looks up: a signal that strikes just before the main thread
+begins to wait for a lock is handled only when that wait is over."""
 
 _calling_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
     "stratagem_calling_loop", default=None
@@ -118,7 +122,10 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 def run_on(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[Any]) -> Any:
     """Run ``awaitable`` on ``loop`` from another thread, in this thread's context; wait for it."""
-    return result_of(asyncio.run_coroutine_threadsafe(finish_async(awaitable), loop))
+    future = asyncio.run_coroutine_threadsafe(finish_async(awaitable), loop)
+    while not future.done():
+        wait([future], LOOK_UP)
+    return result_of(future)
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

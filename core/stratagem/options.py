@@ -1,8 +1,9 @@
 """Checks of option values, with errors that say what is right."""
 
+import logging
 import math
 
-__all__ = ["require_count", "require_seconds"]
+__all__ = ["require_count", "require_level", "require_seconds"]
 
 
 def require_count(option: str, count: int, *, least: int = 1) -> int:
@@ -32,3 +33,20 @@ def require_seconds(option: str, seconds: float, *, zero: bool = True) -> float:
         bound = "of 0 or more" if zero else "over 0"
         raise ValueError(f"{option} must be a number of seconds {bound}, not {seconds!r}")
     return seconds
+
+
+def require_level(option: str, level: str | bool | None) -> str | bool | None:  # noqa: FBT001
+    """Give ``level`` back.
+
+    Raises:
+        ValueError: it is neither True, False, None, nor the name of a level of ``logging``.
+    """
+    names = logging.getLevelNamesMapping()
+    if (
+        level is None
+        or isinstance(level, bool)
+        or (isinstance(level, str) and level.upper() in names)
+    ):
+        return level
+    known = ", ".join(sorted(name.lower() for name in names))
+    raise ValueError(f"{option} must be True or one of {known}, not {level!r}")

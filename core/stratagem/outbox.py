@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from stratagem.loops import LOOK_UP
 from stratagem.scope import current_hold
 from stratagem.task import Outcome
 
@@ -82,7 +83,7 @@ class Outbox:
 
         Args:
             stirring: looked at after the consumer has said that it sleeps, so no ring is missed.
-            timeout: seconds at the most; -1 for no bound.
+            timeout: seconds at the most; -1 for no bound. It may return earlier.
         """
         self._bell.acquire(blocking=False)
         self._asleep = True
@@ -90,6 +91,8 @@ class Outbox:
             self._asleep = False
             return
         hold = current_hold()
+        if hold is None:
+            timeout = min(timeout, LOOK_UP) if timeout >= 0 else LOOK_UP
         lent = hold is not None and hold.lend()
         try:
             self._bell.acquire(timeout=timeout)

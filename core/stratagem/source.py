@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from stratagem.loops import LOOK_UP
 from stratagem.task import Outcome, Task, Wait
 
 __all__ = ["Feed", "TaskSource"]
@@ -59,6 +60,8 @@ class TaskSource(ABC):
                 self._sleepers -= 1
 
     def _sleep_until_found(self) -> Task | None:
+        in_main = threading.current_thread() is threading.main_thread()
+        patience = LOOK_UP if in_main else threading.TIMEOUT_MAX
         while True:
             with self._roused:
                 seen = self._wakes
@@ -69,7 +72,7 @@ class TaskSource(ABC):
                 return found
             with self._roused:
                 if self._wakes == seen:
-                    self._roused.wait(min(found.seconds, threading.TIMEOUT_MAX))
+                    self._roused.wait(min(found.seconds, patience))
 
     def __iter__(self) -> Iterator[Task]:
         """Take until there are no more; several threads may iterate at once."""

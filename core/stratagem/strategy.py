@@ -13,7 +13,7 @@ from stratagem.errors import LateBindingWarning, TaskCancelledError, TaskLostErr
 from stratagem.intake import SequenceIntake
 from stratagem.invoke import callable_name, failed, invoke, is_awaitable
 from stratagem.loops import running_on
-from stratagem.scope import Scope, run_scope
+from stratagem.scope import Scope, current_task, run_scope
 from stratagem.source import TaskSource
 from stratagem.task import Outcome, Status, Task, raisable
 from stratagem.threads import call_in_thread
@@ -166,7 +166,8 @@ class Batch:
 
     def __init__(self, callables: Sequence[Callable[[], Any]], strategy: ExecutionStrategy) -> None:
         self._size = len(callables)
-        outer = run_scope.get()
+        outer, parent = run_scope.get(), current_task()
+        self._prefix = "" if parent is None else f"{parent.key}/"
         with running_on(None):
             self._context = copy_context()
         scope = Scope("" if outer is None else outer.run_id, lambda calls: Batch(calls, strategy))
@@ -175,7 +176,9 @@ class Batch:
         self._answers = strategy.stream(self._source)
 
     def _make(self, index: int, call: Callable[[], Any]) -> Task:
-        return Task(index, str(index), callable_name(call), call, context=self._context)
+        return Task(
+            index, f"{self._prefix}{index}", callable_name(call), call, context=self._context
+        )
 
     def stop(self) -> None:
         """Start no further task, and cancel what can be cancelled."""

@@ -169,7 +169,8 @@ class Stream(Iterator[Outcome]):
             self._closing = True
             self._settle(self._unanswered(task))
         self._over = True
-        if self._stopped == "closed" and self._counts.total() == self.run.total:
+        whole = self._counts.total() == self.run.total and not self._failures[Status.CANCELLED]
+        if self._stopped == "closed" and whole:
             self._stopped = None
         if self._intake.failure is not None:
             self._stopped = "input_failed"
@@ -215,8 +216,17 @@ class Stream(Iterator[Outcome]):
 
     def _break_off(self, error: BaseException) -> None:
         self.stop("interrupted" if isinstance(error, KeyboardInterrupt) else "strategy_failed")
+        if isinstance(error, KeyboardInterrupt):
+            self._hurry(error)
         self._end()
         self._with_report(error)
+
+    def _hurry(self, interrupt: KeyboardInterrupt) -> None:
+        """Raise an interrupt where the strategy yielded, too, if it struck outside of it."""
+        throw = getattr(self._answers, "throw", None)
+        if throw is not None:
+            with suppress(BaseException):
+                throw(interrupt)
 
     def _with_report(self, error: BaseException) -> BaseException:
         with suppress(AttributeError):  # an exception with slots; its report stays with the stream

@@ -153,10 +153,9 @@ class Dispatcher:
         ready = [worker for worker in self._workers if worker.ready]
         for worker in sorted(ready, key=lambda worker: len(worker.sent)):
             self._fill(worker)
-        idle = sum(not worker.sent for worker in self._workers)
-        while idle + len(self._backlog) < self._max_workers or not self._workers:
-            if not self._backlog_one():
-                break
+        busy = sum(bool(worker.sent) for worker in ready)
+        while busy + len(self._backlog) < self._max_workers and self._backlog_one():
+            pass
         starting = sum(not worker.ready for worker in self._workers)
         while starting < len(self._backlog) and len(self._workers) < self._max_workers:
             worker = start_worker(self._context, self._max_result_bytes, self._workers)
@@ -190,7 +189,7 @@ class Dispatcher:
     def _fill(self, worker: Handle) -> None:
         parcels: list[Packed] = []
         functions: dict[int, bytes] = {}
-        while True:
+        while not worker.asked_back:  # while it answers that, it may not read: nothing large now
             sent = self._backlog[0] if self._backlog else self._next()
             if sent is None:
                 break

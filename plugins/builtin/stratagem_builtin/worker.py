@@ -277,8 +277,8 @@ class _Forwarding(logging.Handler):
             "lineno": record.lineno,
             "funcName": record.funcName,
             "process": record.process,
-            "run_id": "" if task is None else task.run_id,
-            "task_key": "" if task is None else task.key,
+            "stratagem_run_id": "" if task is None else task.run_id,
+            "stratagem_task_key": "" if task is None else task.key,
         }
         if record.exc_info:
             fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
