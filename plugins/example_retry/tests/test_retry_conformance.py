@@ -1,0 +1,20 @@
+"""The conformance suite that every strategy must pass, over ``retry`` around others."""
+
+import pytest
+
+from stratagem.testing import StrategyConformance
+
+SPECS = [
+    "retry(sequential, wait_initial=0, wait_jitter=0)",
+    "retry(threads(max_workers=2), wait_initial=0, wait_jitter=0)",
+    "retry(retry(threads(max_workers=2), attempts=1), attempts=2, wait_initial=0, wait_jitter=0)",
+]
+
+
+@pytest.fixture(params=SPECS)
+def stratagem_spec(request):
+    return request.param
+
+
+class TestRetry(StrategyConformance):
+    """Run the whole suite."""
