@@ -134,7 +134,7 @@ def test_handlers_are_put_back_after_an_interruption(engine):
         return number
 
     with pytest.raises(RunInterrupted) as caught:
-        engine.map(work, (n for n in iter(lambda: 1, 2)), strategy="threads(max_workers=1)")
+        engine.map(work, range(10**9), strategy="threads(max_workers=1)")
 
     assert handlers() == before
     assert (caught.value.signum, caught.value.report.stopped) == (signal.SIGINT, "interrupted")

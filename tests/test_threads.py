@@ -1,8 +1,10 @@
 """The threads strategy: deadlines, warm threads, one budget, and programs that end."""
 
 import asyncio
+import gc
 import threading
 import time
+import warnings
 from functools import partial
 
 import pytest
@@ -197,6 +199,40 @@ def test_run_tasks_of_a_strategy_that_is_closed_raises(engine):
     runner.join(PATIENCE)
 
     assert [type(error).__name__ for error in raised] == ["TaskCancelledError"]
+
+
+def test_a_coroutine_that_comes_after_the_stop_is_closed_unbegun(engine):
+    """What a callable returns once its run is being stopped never begins, and is not complained of."""
+    begun, stopping = threading.Semaphore(0), threading.Event()
+
+    async def until_cancelled():
+        try:
+            begun.release()
+            await asyncio.Event().wait()
+        finally:
+            stopping.set()
+
+    def come_late():
+        begun.release()
+        stopping.wait(PATIENCE)
+        return until_cancelled()
+
+    with (
+        warnings.catch_warnings(record=True, action="always") as caught,
+        engine.stream([until_cancelled, come_late], strategy="threads(max_workers=2)") as stream,
+    ):
+        reader = threading.Thread(target=lambda: list(stream))
+        reader.start()
+        for _ in range(2):
+            assert begun.acquire(timeout=PATIENCE)
+        stream.close()
+        reader.join(PATIENCE)
+        engine.close()
+        gc.collect()
+
+    assert [outcome.status for outcome in stream.report] == ["cancelled", "cancelled"]
+    assert caught == []
+    assert not begun.acquire(blocking=False)
 
 
 def test_tasks_know_themselves_whatever_thread_they_are_in(engine):

@@ -5,15 +5,18 @@ The tree stands on itself without a circle, lowest first:
 - ``errors``, ``hookspecs``, then ``task``: the values.
 - ``source``, ``intake``: where tasks come from; ``scope``, ``loops``, ``invoke``: what runs where
   a task runs; ``report``; ``plugins``.
-- ``outbox``, ``slots``, ``threads``: what strategies are built of; ``strategy``, ``transport``.
+- ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;
+  ``strategy``, ``transport``.
 - ``specs``, ``selection``, ``configuration``: from a word to a strategy.
-- ``run``, ``signals``, ``stream``, ``engine``: the pipeline.
+- ``run``, ``signals``, ``plan``, ``numbering``, ``stream``, ``async_stream``, ``engine``: the
+  pipeline.
 - ``default``, ``nesting``, ``orchestrators``, ``cli``, ``testing``: what people call.
 
 No module here imports a plugin: the strategies that ship with it live in ``stratagem_builtin``
 and come in by entry point like any other.
 """
 
+from stratagem.async_stream import AsyncStream
 from stratagem.default import (
     amap,
     arun,
@@ -25,7 +28,7 @@ from stratagem.default import (
     stream,
     stream_map,
 )
-from stratagem.engine import AsyncStream, Engine
+from stratagem.engine import Engine
 from stratagem.errors import (
     AmbiguousStrategyError,
     CapabilityError,

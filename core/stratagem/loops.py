@@ -4,8 +4,9 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Iterator
 from concurrent.futures import CancelledError, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from inspect import CORO_CREATED, getcoroutinestate, iscoroutine
 from typing import Any
 
 __all__ = ["LoopThread", "calling_loop", "running_on"]
@@ -63,6 +64,17 @@ def result_of(future: "Future[Any]") -> Any:
     except CancelledError:
         original = asyncio.CancelledError()
     raise original
+
+
+def close_unbegun(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop) -> None:
+    """Close, on its loop, a coroutine that was cancelled before it began: nobody will await it."""
+
+    def close() -> None:
+        if iscoroutine(awaitable) and getcoroutinestate(awaitable) == CORO_CREATED:
+            awaitable.close()
+
+    with suppress(RuntimeError):  # the loop has closed
+        loop.call_soon_threadsafe(close)
 
 
 class LoopThread:

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from stratagem import Outcome, Status, StreamingStrategy, Task, TaskSource, TaskTimeoutError
+from stratagem.consuming import outcomes_of
 from stratagem.invoke import Bound, enter, failed, is_async, is_awaitable, leave, without_own_frames
 from stratagem.loops import LoopThread, calling_loop
 from stratagem.options import require_count, require_seconds
@@ -59,7 +60,7 @@ class AsyncStrategy(StreamingStrategy):
         """Take tasks on the loop while there is room, and yield outcomes as they end."""
         stream = _LoopStream(self, tasks, calling_loop())
         self._streams.add(stream)
-        return stream.outcomes()
+        return outcomes_of(stream, self.grace)
 
     def close(self) -> None:
         """Stop the streams that are open, and let loop and threads go."""
@@ -103,72 +104,51 @@ class _LoopStream:
         self._callers_loop = loop
         self._loop: asyncio.AbstractEventLoop
         self._base = copy_context()
-        self._outbox = Outbox(max(256, 2 * strategy.max_concurrency))
+        self.outbox = Outbox(max(256, 2 * strategy.max_concurrency))
         self._lock = threading.Lock()
         self._serving = 0
         self._over = False
         self._stopping = False
         self._gone = False
         self._pump_due = False
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None
         self._known_function: object = None
         self._known_async = False
         self._wake_timer: asyncio.TimerHandle | None = None
         self._running: dict[int, _Running] = {}
         self._keys = iter(range(2**63))
 
-    def outcomes(self) -> Iterator[Outcome]:
-        """Yield outcomes until every task has one, or the source is closed and the grace over."""
+    def begin(self) -> None:
+        """Take the first tasks."""
         self._loop = self._callers_loop or self._strategy.own_loop.loop
-        grace = self._strategy.grace
-        try:
-            self._slots.join(self)
-            self.tasks.subscribe(self._stir)
-            self.wake()
-            yield from self._read(grace)
-        except KeyboardInterrupt:  # who interrupts the wait for tasks will not wait for more
-            grace = 0.0
-            raise
-        finally:
-            self.tasks.close()
-            for _ in self._read(grace):
-                pass
-            self._over = True
-            self._slots.forget(self)
-        if self._failure is not None:
-            raise self._failure
+        self._slots.join(self)
+        self.tasks.subscribe(self._stir)
+        self.wake()
 
-    def _read(self, grace: float) -> Iterator[Outcome]:
-        give_up_at: float | None = None
-        while True:
-            finished = self._finished
-            while (outcome := self._outbox.get()) is not None:
-                yield outcome
-            if finished:
-                return
-            if self.tasks.closed and give_up_at is None:
-                give_up_at = time.monotonic() + grace
-                self._stopping = True
-                self._on_loop(self._cancel_all)
-            left = -1.0 if give_up_at is None else max(0.0, give_up_at - time.monotonic())
-            if left == 0:
-                self._gone = True
-                self._abandon_all()
-                while (outcome := self._outbox.get()) is not None:
-                    yield outcome
-                return
-            self._outbox.sleep(self._stirring, left)
+    def stop(self, _give_up_at: float) -> None:
+        """Cancel async tasks; others have the grace to end by themselves."""
+        self._stopping = True
+        self._on_loop(self._cancel_all)
+
+    def give_up(self) -> bool:
+        """Abandon what still runs; what is taken only now will not be run."""
+        self._gone = True
+        self._abandon_all()
+        return True
+
+    def end(self) -> None:
+        """Take no part any more."""
+        self._over = True
+        self._slots.forget(self)
 
     @property
-    def _finished(self) -> bool:
+    def finished(self) -> bool:
+        """Tell whether no further outcome will come."""
         return not self._serving and (self._over or self.tasks.closed)
-
-    def _stirring(self) -> bool:
-        return self._finished or (self.tasks.closed and not self._stopping)
 
     def _stir(self) -> None:
         if self.tasks.closed:
-            self._outbox.ring()
+            self.outbox.ring()
         else:
             self.wake()
 
@@ -185,12 +165,12 @@ class _LoopStream:
             self._pump_due = True
             if not self._on_loop(self._pump):
                 self._over = True
-                self._outbox.ring()
+                self.outbox.ring()
 
     def _pump(self) -> None:
         """Start a runner for each task that is ready and has a slot. Runs on the loop."""
         self._pump_due = False
-        while not (self._over or self.tasks.closed or self._outbox.full):
+        while not (self._over or self.tasks.closed or self.outbox.full):
             if not self._slots.start(self):
                 return
             with self._lock:
@@ -200,15 +180,15 @@ class _LoopStream:
             if task is None:
                 return
             self._start_runner(task, slot)
-        if self._outbox.full:
-            self._outbox.resume_when_room(self.wake)
+        if self.outbox.full:
+            self.outbox.resume_when_room(self.wake)
         self._slots.offer()
 
     def _take(self, slot: Slot) -> Task | None:
         try:
             found = self.tasks.poll()
         except BaseException as error:  # noqa: BLE001 - the source is broken; the consumer hears of it
-            self._failure, found = error, None
+            self.failure, found = error, None
             self.tasks.close()
         if isinstance(found, Task):
             return found
@@ -223,8 +203,8 @@ class _LoopStream:
         slot.give_up()
         with self._lock:
             self._serving -= 1
-        if self._finished:
-            self._outbox.ring()
+        if self.finished:
+            self.outbox.ring()
 
     def _wake_after(self, seconds: float) -> None:
         when = self._loop.time() + seconds
@@ -253,9 +233,9 @@ class _LoopStream:
             outcome = await self._attempt(running)
             if self._running.pop(running.key, None) is None:
                 return
-            if self._outbox.put(outcome):
+            if self.outbox.put(outcome):
                 self._leave(slot)
-                self._outbox.resume_when_room(self.wake)
+                self.outbox.resume_when_room(self.wake)
                 return
             if self._slots.contended and self._slots.must_yield(self):
                 self._leave(slot)
@@ -401,7 +381,7 @@ class _LoopStream:
         if self._running.pop(running.key, None) is None:
             return
         running.abandoned = True
-        self._outbox.put(self._failed(running, asyncio.CancelledError()))
+        self.outbox.put(self._failed(running, asyncio.CancelledError()))
         self._leave(running.slot)
-        self._outbox.ring()
+        self.outbox.ring()
         self.wake()

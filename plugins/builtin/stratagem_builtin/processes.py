@@ -18,6 +18,7 @@ from stratagem import (
     TaskSource,
     Wait,
 )
+from stratagem.consuming import outcomes_of
 from stratagem.invoke import Bound
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
@@ -77,9 +78,9 @@ class ProcessPoolStrategy(StreamingStrategy):
 
     def stream(self, tasks: TaskSource) -> Iterator[Outcome]:
         """Send tasks to workers that have room, and yield outcomes as they come back."""
-        stream = ProcessStream(tasks, self._dispatcher, self.grace)
+        stream = ProcessStream(tasks, self._dispatcher)
         self._streams.add(stream)
-        return stream.outcomes()
+        return outcomes_of(stream, self.grace)
 
     def close(self) -> None:
         """Stop the streams that are open, and end every worker."""
@@ -124,7 +125,7 @@ class ProcessStream:
         over: whether no further task will come.
     """
 
-    def __init__(self, tasks: TaskSource, dispatcher: Dispatcher, grace: float) -> None:
+    def __init__(self, tasks: TaskSource, dispatcher: Dispatcher) -> None:
         self.tasks = tasks
         self._run: tuple[Context | None, str] = (None, "")
         self.mean_seconds: float | None = None
@@ -133,59 +134,40 @@ class ProcessStream:
         self.out = 0
         self.over = False
         self._dispatcher = dispatcher
-        self._grace = grace
-        self._outbox = Outbox(WINDOW)
+        self.outbox = Outbox(WINDOW)
         self._functions: dict[int, tuple[Callable[[Any], Any], int, bytes]] = {}
-        self._stopping = False
         self._awaiting_room = False
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None
         self.returned: deque[Task] = deque()
 
-    def outcomes(self) -> Iterator[Outcome]:
-        """Yield outcomes until every task has one, or the source is closed and the grace over."""
-        grace = self._grace
-        try:
-            self.tasks.subscribe(self._stir)
-            self._dispatcher.add(self)
-            yield from self._read(grace)
-        except KeyboardInterrupt:  # who interrupts the wait for tasks will not wait for more
-            grace = 0.0
-            raise
-        finally:
-            self.tasks.close()
-            for _ in self._read(grace):
-                pass
-            self._dispatcher.remove(self)
-        if self._failure is not None:
-            raise self._failure
+    def begin(self) -> None:
+        """Take the first tasks."""
+        self.tasks.subscribe(self._stir)
+        self._dispatcher.add(self)
 
-    def _read(self, grace: float) -> Iterator[Outcome]:
-        give_up_at: float | None = None
-        while True:
-            finished = self._finished
-            while (outcome := self._outbox.get()) is not None:
-                yield outcome
-            if finished:
-                return
-            if self.tasks.closed and give_up_at is None:
-                give_up_at = time.monotonic() + grace
-                self._stopping = True
-                self._dispatcher.stop(self, give_up_at)
-            self._outbox.sleep(self._stirring)
+    def stop(self, give_up_at: float) -> None:
+        """Take back what has not begun; what runs on is killed at ``give_up_at``."""
+        self._dispatcher.stop(self, give_up_at)
+
+    def give_up(self) -> bool:
+        """Leave it to the dispatcher, which kills."""
+        return False
+
+    def end(self) -> None:
+        """Take no part any more."""
+        self._dispatcher.remove(self)
 
     @property
-    def _finished(self) -> bool:
-        return self._failure is not None or (
+    def finished(self) -> bool:
+        """Tell whether no further outcome will come."""
+        return self.failure is not None or (
             self.out == 0 and (self.over or self.tasks.closed) and not self.returned
         )
-
-    def _stirring(self) -> bool:
-        return self._finished or (self.tasks.closed and not self._stopping)
 
     def _stir(self) -> None:
         self.ready = True
         if self.tasks.closed:
-            self._outbox.ring()
+            self.outbox.ring()
         self._dispatcher.wake()
 
     def next_task(self) -> Task | None:
@@ -195,10 +177,10 @@ class ProcessStream:
             return self.returned.popleft()
         if self.over or not (self.ready or self.retry_at <= time.monotonic()):
             return None
-        if self.out + len(self._outbox) >= WINDOW:
+        if self.out + len(self.outbox) >= WINDOW:
             if not self._awaiting_room:
                 self._awaiting_room = True
-                self._outbox.resume_when_room(self._room)
+                self.outbox.resume_when_room(self._room)
             return None
         self.ready, self.retry_at = False, float("inf")
         found = self.tasks.poll()
@@ -207,7 +189,7 @@ class ProcessStream:
             return None
         if found is None:
             self.over = True
-            self._outbox.ring()
+            self.outbox.ring()
             return None
         self.ready = True
         self.out += 1
@@ -246,10 +228,10 @@ class ProcessStream:
 
     def settle(self, outcome: Outcome) -> None:
         """Hand an outcome to the consumer."""
-        self._outbox.put(outcome)
+        self.outbox.put(outcome)
         self.out -= 1
-        if self._finished:
-            self._outbox.ring()
+        if self.finished:
+            self.outbox.ring()
 
     def take_back(self, task: Task) -> None:
         """Keep a task that was not begun, for the next worker with room."""
@@ -261,5 +243,5 @@ class ProcessStream:
 
     def fail(self, error: BaseException) -> None:
         """End the stream with an error of the strategy itself."""
-        self._failure = error
-        self._outbox.ring()
+        self.failure = error
+        self.outbox.ring()

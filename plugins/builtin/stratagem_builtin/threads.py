@@ -21,8 +21,15 @@ from stratagem import (
     Wait,
     invoke,
 )
+from stratagem.consuming import outcomes_of
 from stratagem.invoke import failed
-from stratagem.loops import LoopThread, calling_loop, finish_async, result_of
+from stratagem.loops import (
+    LoopThread,
+    calling_loop,
+    close_unbegun,
+    finish_async,
+    result_of,
+)
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
 from stratagem.scope import current_hold
@@ -64,7 +71,7 @@ class ThreadPoolStrategy(StreamingStrategy):
         """Take tasks in as many threads as are free, and yield outcomes as they end."""
         stream = _ThreadStream(self, tasks)
         self._streams.add(stream)
-        return stream.outcomes()
+        return outcomes_of(stream, self.grace)
 
     def close(self) -> None:
         """Stop the streams that are open, and let threads and loop go."""
@@ -102,68 +109,47 @@ class _ThreadStream:
         self._strategy = strategy
         self._slots = strategy.slots
         self._loop = calling_loop()
-        self._outbox = Outbox(max(256, 2 * strategy.max_workers))
+        self.outbox = Outbox(max(256, 2 * strategy.max_workers))
         self._lock = threading.Lock()
         self._serving = 0
         self._over = False
         self._stopping = False
         self._gone = False
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None
         self._wake_at = float("inf")
         self._watch_at = float("inf")
         self._running: dict[_Running, None] = {}
 
-    def outcomes(self) -> Iterator[Outcome]:
-        """Yield outcomes until every task has one, or the source is closed and the grace over."""
-        grace = self._strategy.grace
-        try:
-            self._slots.join(self)
-            self.tasks.subscribe(self._stir)
-            self.wake()
-            yield from self._read(grace)
-        except KeyboardInterrupt:  # who interrupts the wait for tasks will not wait for more
-            grace = 0.0
-            raise
-        finally:
-            self.tasks.close()
-            for _ in self._read(grace):
-                pass
-            self._over = True
-            self._slots.forget(self)
-        if self._failure is not None:
-            raise self._failure
+    def begin(self) -> None:
+        """Take the first tasks."""
+        self._slots.join(self)
+        self.tasks.subscribe(self._stir)
+        self.wake()
 
-    def _read(self, grace: float) -> Iterator[Outcome]:
-        give_up_at: float | None = None
-        while True:
-            finished = self._finished
-            while (outcome := self._outbox.get()) is not None:
-                yield outcome
-            if finished:
-                return
-            if self.tasks.closed and give_up_at is None:
-                give_up_at = time.monotonic() + grace
-                self._stopping = True
-                self._cancel_async()
-            left = -1.0 if give_up_at is None else max(0.0, give_up_at - time.monotonic())
-            if left == 0:
-                self._gone = True
-                self._abandon_all()
-                while (outcome := self._outbox.get()) is not None:
-                    yield outcome
-                return
-            self._outbox.sleep(self._stirring, left)
+    def stop(self, _give_up_at: float) -> None:
+        """Cancel async tasks; others have the grace to end by themselves."""
+        self._stopping = True
+        self._cancel_async()
+
+    def give_up(self) -> bool:
+        """Abandon what still runs; what is taken only now will not be run."""
+        self._gone = True
+        self._abandon_all()
+        return True
+
+    def end(self) -> None:
+        """Take no part any more."""
+        self._over = True
+        self._slots.forget(self)
 
     @property
-    def _finished(self) -> bool:
+    def finished(self) -> bool:
+        """Tell whether no further outcome will come."""
         return not self._serving and (self._over or self.tasks.closed)
-
-    def _stirring(self) -> bool:
-        return self._finished or (self.tasks.closed and not self._stopping)
 
     def _stir(self) -> None:
         if self.tasks.closed:
-            self._outbox.ring()
+            self.outbox.ring()
         else:
             self.wake()
 
@@ -171,8 +157,8 @@ class _ThreadStream:
         """Have one more thread take tasks, if a slot is free and the consumer keeps up."""
         if self._over or self.tasks.closed:
             self._slots.offer()
-        elif self._outbox.full:
-            self._outbox.resume_when_room(self.wake)
+        elif self.outbox.full:
+            self.outbox.resume_when_room(self.wake)
             self._slots.offer()
         elif self._slots.start(self):
             with self._lock:
@@ -187,16 +173,16 @@ class _ThreadStream:
         slot.give_up()
         with self._lock:
             self._serving -= 1
-        if self._finished:
-            self._outbox.ring()
+        if self.finished:
+            self.outbox.ring()
         if left_for == "full":
-            self._outbox.resume_when_room(self.wake)
+            self.outbox.resume_when_room(self.wake)
         elif left_for == "turn":
             self.wake()
 
     def _take_and_run(self, slot: Slot) -> str:
         """Take and run tasks while there are some; say why it left."""
-        put, slots = self._outbox.put, self._slots
+        put, slots = self.outbox.put, self._slots
         running = _Running(slot, threading.current_thread().name)
         found = self._poll()
         while isinstance(found, Task) and not self._gone:
@@ -224,7 +210,7 @@ class _ThreadStream:
         try:
             return self.tasks.poll()
         except BaseException as error:  # noqa: BLE001 - the source is broken; the consumer hears of it
-            self._failure = error
+            self.failure = error
             self.tasks.close()
             return None
 
@@ -264,6 +250,9 @@ class _ThreadStream:
             running.awaited.cancel()
         try:
             return result_of(running.awaited)
+        except asyncio.CancelledError:
+            close_unbegun(awaitable, loop)
+            raise
         finally:
             running.awaited = None
 
@@ -308,9 +297,9 @@ class _ThreadStream:
         outcome = failed(running.task, error, status, started_at, seconds, running.worker)
         if running.awaited is not None:
             running.awaited.cancel()
-        self._outbox.put(outcome)
+        self.outbox.put(outcome)
         running.slot.give_up()
         with self._lock:
             self._serving -= 1
-        self._outbox.ring()
+        self.outbox.ring()
         self.wake()

@@ -1,0 +1,90 @@
+"""How the one consumer of a stream reads it: to its end, or until the grace of a stop is over."""
+
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from stratagem.outbox import Outbox
+from stratagem.source import TaskSource
+from stratagem.task import Outcome
+
+__all__ = ["Producer", "outcomes_of"]
+
+
+class Producer(Protocol):
+    """Be what takes the tasks of one stream and puts their outcomes into a box.
+
+    Attributes:
+        tasks: where it takes from.
+        outbox: where its outcomes go; it rings when there is something else to see.
+        failure: what broke the stream itself; None for nothing.
+    """
+
+    tasks: TaskSource
+    outbox: Outbox
+    failure: BaseException | None
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether no further outcome will come."""
+
+    def begin(self) -> None:
+        """Take the first tasks."""
+
+    def stop(self, give_up_at: float) -> None:
+        """Cancel what can be cancelled; ``give_up_at`` is in ``time.monotonic()``."""
+
+    def give_up(self) -> bool:
+        """Answer for what has not ended in time; False where somebody else sees to it."""
+
+    def end(self) -> None:
+        """Take no part any more."""
+
+
+def outcomes_of(producer: Producer, grace: float) -> Iterator[Outcome]:
+    """Yield outcomes until every task has one, or the source is closed and the grace is over.
+
+    Args:
+        producer: the stream.
+        grace: seconds that running tasks get once the source is closed.
+    """
+    try:
+        producer.begin()
+        yield from _read(producer, grace)
+    except KeyboardInterrupt:  # who interrupts the wait for tasks will not wait for more
+        grace = 0.0
+        raise
+    finally:
+        producer.tasks.close()
+        for _ in _read(producer, grace):
+            pass
+        producer.end()
+    if producer.failure is not None:
+        raise producer.failure
+
+
+def _read(producer: Producer, grace: float) -> Iterator[Outcome]:
+    outbox = producer.outbox
+    give_up_at: float | None = None
+
+    def is_stirring() -> bool:
+        return producer.finished or (producer.tasks.closed and give_up_at is None)
+
+    while True:
+        finished = producer.finished
+        while (outcome := outbox.get()) is not None:
+            yield outcome
+        if finished:
+            return
+        if producer.tasks.closed and give_up_at is None:
+            give_up_at = time.monotonic() + grace
+            producer.stop(give_up_at)
+        left = -1.0 if give_up_at is None else give_up_at - time.monotonic()
+        if give_up_at is None or left > 0:
+            outbox.sleep(is_stirring, left)
+        elif producer.give_up():
+            while (outcome := outbox.get()) is not None:
+                yield outcome
+            return
+        else:
+            outbox.sleep(is_stirring)
