@@ -36,7 +36,7 @@ class Plan:
         """Refuse options that make no sense.
 
         Raises:
-            ValueError, TypeError: naming the option, and what it may be.
+            ValueError: naming the option, and what it may be.
         """
         if self.on_error not in {"collect", "raise"}:
             raise ValueError(f"on_error must be 'collect' or 'raise', not {self.on_error!r}")
@@ -44,8 +44,6 @@ class Plan:
             require_count("max_errors", self.max_errors)
         if self.timeout is not None:
             require_seconds("timeout", self.timeout, zero=False)
-        if self.function is not None and not callable(self.function):
-            raise TypeError(f"map needs a function to call, not {self.function!r}")
 
     @property
     def total(self) -> int | None:
