@@ -13,7 +13,7 @@ import attrs
 from stratagem import Outcome, Status, StreamingStrategy, Task, TaskSource, TaskTimeoutError
 from stratagem.consuming import outcomes_of
 from stratagem.invoke import Bound, enter, failed, is_async, is_awaitable, leave, without_own_frames
-from stratagem.loops import LoopThread, calling_loop
+from stratagem.loops import LoopThread, calling_loop, close_unbegun
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
 from stratagem.scope import current_hold
@@ -307,7 +307,9 @@ class _LoopStream:
         if raised is not None or not is_awaitable(value):
             return value, raised
         if self._stopping:
-            self._cancel(running)
+            running.status = running.status or Status.CANCELLED
+            close_unbegun(value, self._loop)
+            return None, asyncio.CancelledError()
         return await value, None
 
     async def _call_in_thread(self, call: Callable[[], Any]) -> tuple[Any, BaseException | None]:

@@ -245,6 +245,9 @@ class _ThreadStream:
 
     def _finish(self, running: _Running, awaitable: Any) -> Any:
         loop = self._loop or self._strategy.own_loop.loop
+        if self._stopping:
+            close_unbegun(awaitable, loop)
+            raise asyncio.CancelledError
         running.awaited = asyncio.run_coroutine_threadsafe(finish_async(awaitable), loop)
         if self._stopping:
             running.awaited.cancel()
