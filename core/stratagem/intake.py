@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextvars import Context
 from typing import Any, cast
 
@@ -78,6 +78,11 @@ class SequenceIntake(Intake):
         except BaseException as error:  # noqa: BLE001 - the run ends with it, on the consumer's side
             self.fail(error)
             return None
+
+    def __iter__(self) -> Iterator[Task]:
+        """Take until there are no more; several threads may iterate at once."""
+        while (task := self.poll()) is not None:
+            yield task
 
     def _end(self) -> None:
         self._size = 0

@@ -4,7 +4,7 @@ import itertools
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import copy_context
@@ -69,7 +69,7 @@ class Stream(Iterator[Outcome]):
         self._failure: Exception | None = None
         self._succeeded = 0
         self._failures: Counter[Status] = Counter()
-        self._handed_out: list[Outcome] = []
+        self._handed_out: deque[Outcome] = deque(maxlen=plan.keep)
         self._kept_back: list[Outcome] = []
         self._report: Report | None = None
         with running_on(None):
@@ -93,29 +93,23 @@ class Stream(Iterator[Outcome]):
                 once everything that ran is settled; the partial report is its ``report``.
         """
         me = get_ident()
-        if me in (self._reader, self._announcer.teller):
+        if me == self._reader or me == self._announcer.teller:  # noqa: PLR1714 - twice as fast
             raise RuntimeError("a listener cannot read the stream that it is called for")
         with self._turn:
             self._reader = me
             try:
-                return self._next()
+                if not self._begun:
+                    self._begin()
+                for outcome in self._answers:
+                    if self._settle(outcome):
+                        return outcome
+            except BaseException as error:
+                self._break_off(error)
+                raise
+            else:
+                self._finish()
             finally:
                 self._reader = 0
-
-    def _next(self) -> Outcome:
-        if self._over:
-            raise StopIteration
-        if not self._begun:
-            self._begin()
-        try:
-            for outcome in self._answers:
-                if self._settle(outcome):
-                    return outcome
-        except BaseException as error:
-            self._break_off(error)
-            raise
-        self._end()
-        self._raise_what_ended_it()
         raise StopIteration
 
     def _begin(self) -> None:
@@ -128,26 +122,17 @@ class Stream(Iterator[Outcome]):
         if task is None:
             _log_stray(outcome)
             return False
-        announcer = self._announcer
-        handed_out = self._record(outcome)
+        handed_out = not self._closing
+        (self._handed_out if handed_out else self._kept_back).append(outcome)
         if outcome.status == OK:
             self._succeeded += 1
-            if announcer.after:
-                announcer.tell_end_of_task(task, outcome)
-            return handed_out
-        self._failures[outcome.status] += 1
-        if announcer.after or announcer.error:
-            announcer.tell_end_of_task(task, outcome)
-        self._note_failure(outcome)
+            if self._announcer.after:
+                self._announcer.tell_end_of_task(task, outcome)
+        else:
+            self._failures[outcome.status] += 1
+            self._announcer.tell_end_of_task(task, outcome)
+            self._note_failure(outcome)
         return handed_out
-
-    def _record(self, outcome: Outcome) -> bool:
-        if self._closing:
-            self._kept_back.append(outcome)
-            return False
-        if self._plan.keep is None or len(self._handed_out) < self._plan.keep:
-            self._handed_out.append(outcome)
-        return True
 
     @property
     def _counts(self) -> Counter[Status]:
@@ -192,7 +177,7 @@ class Stream(Iterator[Outcome]):
         return failed(task, error, Status.LOST)
 
     def _make_report(self) -> Report:
-        handed_out = self._handed_out
+        handed_out = list(self._handed_out)
         total = self._counts.total()
         if self._plan.keep is not None and total - len(self._kept_back) > self._plan.keep:
             handed_out = []
@@ -206,6 +191,11 @@ class Stream(Iterator[Outcome]):
             self._announcer.failures,
             self.run.id,
         )
+
+    def _finish(self) -> None:
+        if not self._over:
+            self._end()
+            self._raise_what_ended_it()
 
     def _raise_what_ended_it(self) -> None:
         if self._interrupted_by is not None:
@@ -273,15 +263,12 @@ class Stream(Iterator[Outcome]):
     def _drain(self) -> None:
         if self._over:
             return
-        if not self._begun:
-            close = getattr(self._answers, "close", None)
-            if close is not None:
-                close()
-            self._end()
-            return
         try:
-            for outcome in self._answers:
-                self._settle(outcome)
+            if self._begun:
+                for outcome in self._answers:
+                    self._settle(outcome)
+            elif (close := getattr(self._answers, "close", None)) is not None:
+                close()
         finally:
             self._end()
 

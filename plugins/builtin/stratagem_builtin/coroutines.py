@@ -6,13 +6,14 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import attrs
 
 from stratagem import Outcome, Status, StreamingStrategy, Task, TaskSource, TaskTimeoutError
 from stratagem.consuming import outcomes_of
-from stratagem.invoke import Bound, enter, failed, is_async, is_awaitable, leave, without_own_frames
+from stratagem.invoke import enter, failed, is_async, is_awaitable, leave, without_own_frames
 from stratagem.loops import LoopThread, calling_loop, close_unbegun
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
@@ -294,7 +295,7 @@ class _LoopStream:
         )
 
     def _is_async(self, call: Callable[[], Any]) -> bool:
-        function = call.function if type(call) is Bound else call
+        function = call.func if type(call) is partial else call
         if function is not self._known_function:
             self._known_function, self._known_async = function, is_async(function)
         return self._known_async

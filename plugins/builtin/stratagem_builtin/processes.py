@@ -7,6 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context
+from functools import partial
 from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
 from typing import Any
@@ -19,7 +20,6 @@ from stratagem import (
     Wait,
 )
 from stratagem.consuming import outcomes_of
-from stratagem.invoke import Bound
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
 from stratagem.scope import run_scope
@@ -206,14 +206,14 @@ class ProcessStream:
             TransportError: it cannot be pickled.
         """
         call = task.call
-        if type(call) is not Bound:
+        if type(call) is not partial or call.keywords or len(call.args) != 1:
             return 0, encode(call, "encode_task")
-        known = self._functions.get(id(call.function))
+        known = self._functions.get(id(call.func))
         if known is None:
             number = self._dispatcher.next_number()
-            known = (call.function, number, encode(call.function, "encode_task"))
-            self._functions[id(call.function)] = known
-        return known[1], encode(call.item, "encode_task")
+            known = (call.func, number, encode(call.func, "encode_task"))
+            self._functions[id(call.func)] = known
+        return known[1], encode(call.args[0], "encode_task")
 
     def run_id(self, task: Task) -> str:
         """Give the id of the run of a task; the tasks of a run share their context."""

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import attrs
 
 from stratagem import Task, TransportError, current_task
-from stratagem.invoke import Bound, invoke
+from stratagem.invoke import invoke
 from stratagem.loops import ContainedExit, finish_async
 from stratagem.scope import Scope, run_scope
 from stratagem.strategy import Batch
@@ -216,7 +216,7 @@ class _Worker:
         if function is None:
             function = decode(self._functions[parcel.function], "decode_task")
             self._loaded[parcel.function] = function
-        return Bound(function, given)()
+        return function(given)
 
     def _finish(self, awaitable: Awaitable[Any]) -> Any:
         if self._runner is None:
