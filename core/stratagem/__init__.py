@@ -30,6 +30,7 @@ from stratagem.default import (
 )
 from stratagem.engine import Engine
 from stratagem.errors import (
+    AbandonedThreadsError,
     AmbiguousStrategyError,
     CapabilityError,
     ConfigurationError,
@@ -69,6 +70,7 @@ from stratagem.stream import Stream
 from stratagem.task import Outcome, Status, Task, Wait
 
 __all__ = [
+    "AbandonedThreadsError",
     "AmbiguousStrategyError",
     "Answer",
     "AsyncStream",

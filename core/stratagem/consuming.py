@@ -64,7 +64,7 @@ def outcomes_of(producer: Producer, grace: float) -> Iterator[Outcome]:
 
 
 def _read(producer: Producer, grace: float) -> Iterator[Outcome]:
-    outbox = producer.outbox
+    outbox, unread = producer.outbox, producer.outbox.unread
     give_up_at: float | None = None
 
     def is_stirring() -> bool:
@@ -72,7 +72,10 @@ def _read(producer: Producer, grace: float) -> Iterator[Outcome]:
 
     while True:
         finished = producer.finished
-        while (outcome := outbox.get()) is not None:
+        while unread:
+            outcome = unread.popleft()
+            if outbox.awaited and len(unread) <= outbox.half:
+                outbox.resume()
             yield outcome
         if finished:
             return
@@ -83,8 +86,17 @@ def _read(producer: Producer, grace: float) -> Iterator[Outcome]:
         if give_up_at is None or left > 0:
             outbox.sleep(is_stirring, left)
         elif producer.give_up():
-            while (outcome := outbox.get()) is not None:
-                yield outcome
+            yield from _first_answers(outbox)
             return
         else:
             outbox.sleep(is_stirring)
+
+
+def _first_answers(outbox: Outbox) -> Iterator[Outcome]:
+    """Yield what is unread, but one outcome a task: one may have ended while it was given up."""
+    answered: set[int] = set()
+    while outbox.unread:
+        outcome = outbox.unread.popleft()
+        if outcome.index not in answered:
+            answered.add(outcome.index)
+            yield outcome

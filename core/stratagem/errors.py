@@ -15,6 +15,7 @@
     ├── NestingError (RuntimeError)       a run was started where none may start
     ├── WorkerStartError                  worker processes die before they are ready
     ├── TransportError                    a task or its result cannot cross a process border
+    ├── AbandonedThreadsError             too many tasks that could not be stopped run on
     ├── TaskTimeoutError (TimeoutError)   a task ran past its timeout
     ├── TaskCancelledError                a task was stopped with its run
     ├── TaskLostError                     the worker of a task died, or never answered
@@ -239,14 +240,38 @@ class TaskTimeoutError(StratagemError, TimeoutError):
         key: the key of the task.
         timeout: the seconds it had.
         abandoned: whether it could not be stopped and runs on unobserved.
+        stack: where it was then, as a traceback is written; empty where that is unknown.
     """
 
-    def __init__(self, key: str, timeout: float, *, abandoned: bool = False) -> None:
+    def __init__(
+        self, key: str, timeout: float, *, abandoned: bool = False, stack: str = ""
+    ) -> None:
         self.key = key
         self.timeout = timeout
         self.abandoned = abandoned
+        self.stack = stack
         end = "it could not be stopped and was abandoned" if abandoned else "it was stopped"
-        super().__init__(f"task {key!r} ran past its timeout of {timeout:g} s; {end}")
+        lines = [line.strip() for line in stack.splitlines() if line.lstrip().startswith("File ")]
+        where = f" at {lines[-1]}" if lines else ""
+        super().__init__(f"task {key!r} ran past its timeout of {timeout:g} s; {end}{where}")
+
+
+class AbandonedThreadsError(StratagemError):
+    """Say that too many tasks that could not be stopped run on, so that the run was ended.
+
+    Attributes:
+        count: how many there are.
+        most: how many there may be.
+    """
+
+    def __init__(self, count: int, most: int) -> None:
+        self.count = count
+        self.most = most
+        super().__init__(
+            f"{count} tasks could not be stopped at their timeouts and run on in threads of their "
+            f"own, more than max_abandoned={most}; give what they call a timeout of its own, "
+            "or run them under `processes`, which can kill"
+        )
 
 
 class TaskCancelledError(StratagemError):

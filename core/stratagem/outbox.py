@@ -19,31 +19,37 @@ class Outbox:
 
     Args:
         bound: how many unread outcomes make it full.
+
+    Attributes:
+        unread: the outcomes; only the consumer takes them out.
+        awaited: who wants to be resumed.
+        half: how many unread outcomes are few enough to resume.
     """
 
     def __init__(self, bound: int) -> None:
         self._bound = bound
-        self._outcomes: deque[Outcome] = deque()
+        self.half = bound // 2
+        self.unread: deque[Outcome] = deque()
         self._bell = threading.Lock()
         self._bell.acquire()
         self._asleep = False
-        self._when_room: deque[Callable[[], None]] = deque()
+        self.awaited: deque[Callable[[], None]] = deque()
 
     def __len__(self) -> int:
         """Count the unread outcomes."""
-        return len(self._outcomes)
+        return len(self.unread)
 
     @property
     def full(self) -> bool:
         """Tell whether producers should pause."""
-        return len(self._outcomes) >= self._bound
+        return len(self.unread) >= self._bound
 
     def put(self, outcome: Outcome) -> bool:
         """Add an outcome; tell whether producers should pause now. Never blocks."""
-        self._outcomes.append(outcome)
+        self.unread.append(outcome)
         if self._asleep:
             self.ring()
-        return len(self._outcomes) >= self._bound
+        return len(self.unread) >= self._bound
 
     def ring(self) -> None:
         """Rouse the consumer, to look around even if there is no outcome."""
@@ -55,26 +61,18 @@ class Outbox:
 
     def resume_when_room(self, resume: Callable[[], None]) -> None:
         """Have ``resume`` called once, when half of the outcomes have been read."""
-        self._when_room.append(resume)
-        if len(self._outcomes) <= self._bound // 2:
-            self._resume()
+        self.awaited.append(resume)
+        if len(self.unread) <= self.half:
+            self.resume()
 
-    def _resume(self) -> None:
-        for _ in range(len(self._when_room)):  # one that is full again asks again, behind these
+    def resume(self) -> None:
+        """Resume those who asked for it. The consumer calls it when it is down to ``half``."""
+        for _ in range(len(self.awaited)):  # one that is full again asks again, behind these
             try:
-                resume = self._when_room.popleft()
+                resume = self.awaited.popleft()
             except IndexError:
                 return
             resume()
-
-    def get(self) -> Outcome | None:
-        """Give the oldest unread outcome; None when there is none. Only the consumer calls it."""
-        if not self._outcomes:
-            return None
-        outcome = self._outcomes.popleft()
-        if self._when_room and len(self._outcomes) <= self._bound // 2:
-            self._resume()
-        return outcome
 
     def sleep(self, stirring: Callable[[], bool], timeout: float = -1) -> None:
         """Wait until the bell rings, unless something stirs already. Only the consumer calls it.
@@ -87,7 +85,7 @@ class Outbox:
         """
         self._bell.acquire(blocking=False)
         self._asleep = True
-        if self._outcomes or stirring():
+        if self.unread or stirring():
             self._asleep = False
             return
         hold = current_hold()

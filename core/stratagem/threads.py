@@ -8,15 +8,18 @@ import asyncio
 import heapq
 import itertools
 import logging
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any, TypeVar
 
 from stratagem.loops import running_on
 
-__all__ = ["Clock", "Crew", "call_in_thread", "not_an_end"]
+__all__ = ["Clock", "Crew", "call_in_thread", "not_an_end", "stack_of"]
 
 T = TypeVar("T")
 _log = logging.getLogger("stratagem")
@@ -124,6 +127,24 @@ class Clock:
         with self._changed:
             self._entries.clear()
             self._changed.notify()
+
+
+def stack_of(thread: threading.Thread | None) -> str:
+    """Give where a thread is, as a traceback is written, without the frames of stratagem."""
+    frame = None if thread is None else sys._current_frames().get(thread.ident or 0)
+    if frame is None:
+        return ""
+    return "".join(
+        traceback.format_list(
+            entry
+            for entry in traceback.extract_stack(frame)
+            if not _is_ours(entry.filename) and entry.filename != threading.__file__
+        )
+    )
+
+
+def _is_ours(filename: str) -> bool:
+    return Path(filename).parent.name in {"stratagem", "stratagem_builtin"}
 
 
 async def call_in_thread(function: Callable[[], T], *, on_cancel: Callable[[], None]) -> T:

@@ -7,15 +7,19 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
+from threading import current_thread
+from time import monotonic
 from typing import Any
 
 import attrs
 
 from stratagem import (
+    AbandonedThreadsError,
     Outcome,
     Status,
     StreamingStrategy,
     Task,
+    TaskCancelledError,
     TaskSource,
     TaskTimeoutError,
     Wait,
@@ -35,7 +39,7 @@ from stratagem.outbox import Outbox
 from stratagem.scope import current_hold
 from stratagem.slots import Slot, Slots, depth_below
 from stratagem.strategy import cancelled
-from stratagem.threads import Clock, Crew
+from stratagem.threads import Clock, Crew, stack_of
 
 __all__ = ["ThreadPoolStrategy"]
 
@@ -49,6 +53,8 @@ class ThreadPoolStrategy(StreamingStrategy):
     Args:
         max_workers: how many tasks run at once.
         grace: seconds that running tasks get to end when a run is stopped; then they are abandoned.
+        max_abandoned: how many threads that could not be stopped may run on at once;
+            one more ends the run with an ``AbandonedThreadsError``.
 
     Raises:
         ValueError: an option is out of range.
@@ -57,9 +63,13 @@ class ThreadPoolStrategy(StreamingStrategy):
     shares_memory = True
     enforces_timeouts = True
 
-    def __init__(self, max_workers: int = 8, *, grace: float = 5.0) -> None:
+    def __init__(
+        self, max_workers: int = 8, *, grace: float = 5.0, max_abandoned: int = 64
+    ) -> None:
         self.max_workers = require_count("max_workers", max_workers)
         self.grace = require_seconds("grace", grace)
+        self.max_abandoned = require_count("max_abandoned", max_abandoned, least=0)
+        self.abandoned: set[_Seat] = set()
         self.slots = Slots(max_workers)
         self.crew = Crew("threads")
         self.clock = Clock("stratagem-threads-clock")
@@ -86,22 +96,31 @@ def _close_all(crew: Crew, clock: Clock, loop: LoopThread) -> None:
     loop.close()
 
 
-NOTHING = Task(-1, "", "", tuple)
-
-
 @attrs.define(eq=False)
-class _Running:
-    """Hold what a thread runs: one object a thread, a new one for each task with a timeout."""
+class _Seat:
+    """Hold what one thread does for a stream, from when it is called until it leaves.
+
+    Attributes:
+        slot: the slot that it holds.
+        task: what it runs; None between tasks.
+        began: when that began, in ``time.monotonic()``.
+        thread: the thread; None until it comes.
+        awaited: what it waits for on the event loop; None for nothing.
+    """
 
     slot: Slot
-    worker: str
-    task: Task = NOTHING
+    task: Task | None = None
     began: float = 0.0
+    thread: threading.Thread | None = None
     awaited: "Future[Any] | None" = None
 
 
 class _ThreadStream:
-    """Be one stream: threads that hold a slot take tasks from it and put outcomes into its box."""
+    """Be one stream: threads that hold a slot take tasks from it and put outcomes into its box.
+
+    A seat is given up, and a task with a timeout answered for, by who takes it out of its dict:
+    the thread itself, or who abandons it.
+    """
 
     def __init__(self, strategy: ThreadPoolStrategy, tasks: TaskSource) -> None:
         self.tasks = tasks
@@ -111,14 +130,16 @@ class _ThreadStream:
         self._loop = calling_loop()
         self.outbox = Outbox(max(256, 2 * strategy.max_workers))
         self._lock = threading.Lock()
-        self._serving = 0
+        self._seats: dict[_Seat, None] = {}
+        self._timed: dict[_Seat, None] = {}
         self._over = False
+        self._rousing = False
+        self._awaits_room = False
         self._stopping = False
         self._gone = False
         self.failure: BaseException | None = None
         self._wake_at = float("inf")
         self._watch_at = float("inf")
-        self._running: dict[_Running, None] = {}
 
     def begin(self) -> None:
         """Take the first tasks."""
@@ -129,12 +150,20 @@ class _ThreadStream:
     def stop(self, _give_up_at: float) -> None:
         """Cancel async tasks; others have the grace to end by themselves."""
         self._stopping = True
-        self._cancel_async()
+        for seat in list(self._seats):
+            if seat.awaited is not None:
+                seat.awaited.cancel()
 
     def give_up(self) -> bool:
         """Abandon what still runs; what is taken only now will not be run."""
         self._gone = True
-        self._abandon_all()
+        for seat in list(self._seats):
+            task = seat.task
+            if task is not None:
+                why = "the run was stopped, and it did not end in time"
+                self._answer(seat, task, TaskCancelledError(task.key, why), Status.CANCELLED)
+            self._timed.pop(seat, None)
+            self._abandon(seat)
         return True
 
     def end(self) -> None:
@@ -145,7 +174,7 @@ class _ThreadStream:
     @property
     def finished(self) -> bool:
         """Tell whether no further outcome will come."""
-        return not self._serving and (self._over or self.tasks.closed)
+        return not self._seats and (self._over or self.tasks.closed)
 
     def _stir(self) -> None:
         if self.tasks.closed:
@@ -154,68 +183,92 @@ class _ThreadStream:
             self.wake()
 
     def wake(self) -> None:
-        """Have one more thread take tasks, if a slot is free and the consumer keeps up."""
+        """Have one more thread take tasks, if a slot is free and the consumer keeps up.
+
+        It rouses the next one, if it finds a task.
+        """
         if self._over or self.tasks.closed:
             self._slots.offer()
         elif self.outbox.full:
-            self.outbox.resume_when_room(self.wake)
+            self._wake_when_room()
             self._slots.offer()
         elif self._slots.start(self):
-            with self._lock:
-                self._serving += 1
-            self._strategy.crew.run(self._serve)
+            seat = _Seat(Slot(self._slots, self.depth))
+            self._seats[seat] = None
+            self._rousing = True
+            self._strategy.crew.run(partial(self._serve, seat))
 
-    def _serve(self) -> None:
-        slot = Slot(self._slots, self.depth)
-        left_for = self._take_and_run(slot)
-        if left_for == "abandoned":
+    def _wake_when_room(self) -> None:
+        if not self._awaits_room:
+            self._awaits_room = True
+            self.outbox.resume_when_room(self._wake_since_room)
+
+    def _wake_since_room(self) -> None:
+        self._awaits_room = False
+        self.wake()
+
+    def _serve(self, seat: _Seat) -> None:
+        seat.thread = current_thread()
+        left_for = "failure"
+        try:
+            left_for = self._take_and_run(seat)
+        except BaseException as error:  # noqa: BLE001 - the source is broken; the consumer hears of it
+            self.failure = error
+            self.tasks.close()
+        if not self._leave(seat):
+            self._strategy.abandoned.discard(seat)
             return
-        slot.give_up()
-        with self._lock:
-            self._serving -= 1
-        if self.finished:
-            self.outbox.ring()
         if left_for == "full":
-            self.outbox.resume_when_room(self.wake)
+            self._wake_when_room()
         elif left_for == "turn":
             self.wake()
 
-    def _take_and_run(self, slot: Slot) -> str:
+    def _leave(self, seat: _Seat) -> bool:
+        """Give a seat up; False where somebody else has done so."""
+        if self._seats.pop(seat, self) is self:
+            return False
+        seat.slot.give_up()
+        if self.finished:
+            self.outbox.ring()
+        return True
+
+    def _take_and_run(self, seat: _Seat) -> str:
         """Take and run tasks while there are some; say why it left."""
-        put, slots = self.outbox.put, self._slots
-        running = _Running(slot, threading.current_thread().name)
-        found = self._poll()
-        while isinstance(found, Task) and not self._gone:
-            if slots.free:
+        poll, put, slots = self.tasks.poll, self.outbox.put, self._slots
+        slot, worker, finish = seat.slot, current_thread().name, partial(self._finish, seat)
+        full = self.outbox.full
+        self._rousing = False
+        if full:
+            return "full"
+        while isinstance(found := poll(), Task) and not self._gone:
+            if slots.free and not self._rousing:
                 self.wake()
+            seat.task, seat.began = found, monotonic()
             if found.timeout is not None:
-                running = _Running(slot, running.worker)
-            outcome = self._run(found, running)
-            if outcome is None:
-                return "abandoned"
+                self._watch(seat, found.timeout)
+            outcome = invoke(found, finish=finish, hold=slot, worker=worker)
+            if found.timeout is not None and self._timed.pop(seat, self) is self:
+                return "timeout"
+            seat.task = None
+            if self._stopping and isinstance(outcome.error, asyncio.CancelledError):
+                outcome = cancelled(found)
             if put(outcome):
                 return "full"
             if slots.contended and slots.must_yield(self):
                 return "turn"
-            found = self._poll()
+        return self._note_end(found)
+
+    def _note_end(self, found: Task | Wait | None) -> str:
         if isinstance(found, Task):  # taken too late: the engine answers for it
-            return "gone"
+            return "stop"
         if isinstance(found, Wait):
             self._wake_after(found.seconds)
-            return "empty"
+            return "wait"
         self._over = True
-        return "over"
-
-    def _poll(self) -> Task | Wait | None:
-        try:
-            return self.tasks.poll()
-        except BaseException as error:  # noqa: BLE001 - the source is broken; the consumer hears of it
-            self.failure = error
-            self.tasks.close()
-            return None
+        return "end"
 
     def _wake_after(self, seconds: float) -> None:
-        when = time.monotonic() + seconds
+        when = monotonic() + seconds
         if when == float("inf"):
             return
         with self._lock:
@@ -229,37 +282,27 @@ class _ThreadStream:
             self._wake_at = float("inf")
         self.wake()
 
-    def _run(self, task: Task, running: _Running) -> Outcome | None:
-        """Run ``task``; None when it was abandoned. Who takes it out of the dict answers for it."""
-        running.task, running.began = task, time.monotonic()
-        self._running[running] = None
-        if task.timeout is not None:
-            self._watch(running.began + task.timeout)
-        finish = partial(self._finish, running)
-        outcome = invoke(task, finish=finish, hold=running.slot, worker=running.worker)
-        if self._running.pop(running, self) is self:
-            return None
-        if self._stopping and isinstance(outcome.error, asyncio.CancelledError):
-            return cancelled(task)
-        return outcome
-
-    def _finish(self, running: _Running, awaitable: Any) -> Any:
+    def _finish(self, seat: _Seat, awaitable: Any) -> Any:
         loop = self._loop or self._strategy.own_loop.loop
         if self._stopping:
             close_unbegun(awaitable, loop)
             raise asyncio.CancelledError
-        running.awaited = asyncio.run_coroutine_threadsafe(finish_async(awaitable), loop)
+        seat.awaited = asyncio.run_coroutine_threadsafe(finish_async(awaitable), loop)
         if self._stopping:
-            running.awaited.cancel()
+            seat.awaited.cancel()
         try:
-            return result_of(running.awaited)
+            return result_of(seat.awaited)
         except asyncio.CancelledError:
             close_unbegun(awaitable, loop)
             raise
         finally:
-            running.awaited = None
+            seat.awaited = None
 
-    def _watch(self, deadline: float) -> None:
+    def _watch(self, seat: _Seat, timeout: float) -> None:
+        self._timed[seat] = None
+        self._look_at(seat.began + timeout)
+
+    def _look_at(self, deadline: float) -> None:
         with self._lock:
             if self._watch_at <= deadline:
                 return
@@ -269,40 +312,40 @@ class _ThreadStream:
     def _end_overdue(self) -> None:
         with self._lock:
             self._watch_at = float("inf")
-        now = time.monotonic()
-        for running in list(self._running):
-            if running.task.timeout is None:
+        now = monotonic()
+        for seat in list(self._timed):
+            task = seat.task
+            if task is None or task.timeout is None:
                 continue
-            deadline = running.began + running.task.timeout
+            deadline = seat.began + task.timeout
             if deadline > now:
-                self._watch(deadline)
-                continue
-            abandoned = running.awaited is None
-            error = TaskTimeoutError(running.task.key, running.task.timeout, abandoned=abandoned)
-            self._abandon(running, error, Status.TIMEOUT)
+                self._look_at(deadline)
+            elif self._timed.pop(seat, self) is not self:
+                self._time_out(seat, task, task.timeout)
 
-    def _cancel_async(self) -> None:
-        for running in list(self._running):
-            if running.awaited is not None:
-                running.awaited.cancel()
-
-    def _abandon_all(self) -> None:
-        """Answer for what still runs; what a thread is about to take is settled by the engine."""
-        for running in list(self._running):
-            error = cancelled(running.task, "the run was stopped, and it did not end in time").error
-            self._abandon(running, error, Status.CANCELLED)
-
-    def _abandon(self, running: _Running, error: BaseException | None, status: Status) -> None:
-        if self._running.pop(running, self) is self or error is None:
-            return
-        seconds = time.monotonic() - running.began
-        started_at = time.time() - seconds
-        outcome = failed(running.task, error, status, started_at, seconds, running.worker)
-        if running.awaited is not None:
-            running.awaited.cancel()
-        self.outbox.put(outcome)
-        running.slot.give_up()
-        with self._lock:
-            self._serving -= 1
-        self.outbox.ring()
+    def _time_out(self, seat: _Seat, task: Task, timeout: float) -> None:
+        stack = "" if seat.awaited is not None else stack_of(seat.thread)
+        abandoned = seat.awaited is None
+        error = TaskTimeoutError(task.key, timeout, abandoned=abandoned, stack=stack)
+        self._answer(seat, task, error, Status.TIMEOUT)
+        self._abandon(seat)
         self.wake()
+
+    def _answer(self, seat: _Seat, task: Task, error: BaseException, status: Status) -> None:
+        seconds = monotonic() - seat.began
+        worker = "" if seat.thread is None else seat.thread.name
+        self.outbox.put(failed(task, error, status, time.time() - seconds, seconds, worker))
+
+    def _abandon(self, seat: _Seat) -> None:
+        """Have a seat be over without its thread, which may never come back."""
+        abandoned, most = self._strategy.abandoned, self._strategy.max_abandoned
+        if seat.awaited is not None:
+            seat.awaited.cancel()
+        elif seat.task is not None:
+            abandoned.add(seat)
+        if not self._leave(seat):
+            abandoned.discard(seat)
+        if len(abandoned) > most and self.failure is None:
+            self.failure = AbandonedThreadsError(len(abandoned), most)
+            self.tasks.close()
+        self.outbox.ring()
