@@ -25,7 +25,7 @@ class AsyncStream(AsyncIterator[Outcome]):
         run: the run, as listeners see it.
     """
 
-    _READ_AHEAD = 64
+    _READ_AHEAD = 128
 
     def __init__(self, stream: Stream, loop: asyncio.AbstractEventLoop) -> None:
         self.run = stream.run
@@ -34,6 +34,8 @@ class AsyncStream(AsyncIterator[Outcome]):
         self._arrived = asyncio.Event()
         self._outcomes: deque[Outcome] = deque()
         self._room = threading.Event()
+        self._awaiting = False
+        self._reader_waits = False
         self._leaving = False
         self._over = False
         self._failure: BaseException | None = None
@@ -47,19 +49,21 @@ class AsyncStream(AsyncIterator[Outcome]):
         """Give the next outcome; raises as ``Stream`` does."""
         if self._pump is None:
             self._pump = self._loop.create_task(self._run_pump(), context=copy_context())
-        while True:
+        while not self._outcomes:
             self._arrived.clear()
+            self._awaiting = True
             if self._outcomes:
-                outcome = self._outcomes.popleft()
-                if len(self._outcomes) <= self._READ_AHEAD // 2:
-                    self._room.set()
-                return outcome
+                break
             if self._over:
                 failure, self._failure = self._failure, None
                 if failure is not None:
                     raise failure
                 raise StopAsyncIteration
             await self._arrived.wait()
+        outcome = self._outcomes.popleft()
+        if self._reader_waits and len(self._outcomes) <= self._READ_AHEAD // 2:
+            self._room.set()
+        return outcome
 
     async def _run_pump(self) -> None:
         try:
@@ -71,17 +75,22 @@ class AsyncStream(AsyncIterator[Outcome]):
     def _read(self) -> None:
         try:
             for outcome in self._stream:
-                self._wait_for_room()
+                if len(self._outcomes) >= self._READ_AHEAD:
+                    self._wait_for_room()
                 self._outcomes.append(outcome)
-                self._loop.call_soon_threadsafe(self._arrived.set)
+                if self._awaiting:
+                    self._awaiting = False
+                    self._loop.call_soon_threadsafe(self._arrived.set)
         except BaseException as error:  # noqa: BLE001 - raised where the outcomes are awaited
             self._failure = error
 
     def _wait_for_room(self) -> None:
+        self._reader_waits = True
         while len(self._outcomes) >= self._READ_AHEAD and not self._leaving:
             self._room.clear()
             if len(self._outcomes) >= self._READ_AHEAD and not self._leaving:
                 self._room.wait()
+        self._reader_waits = False
 
     def _stop_reading(self) -> None:
         self._stream.stop()

@@ -12,7 +12,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from stratagem.loops import run_alone
-from stratagem.scope import Entered, Hold, enter_task, leave_task, run_scope
+from stratagem.scope import Hold, enter_task, run_scope
 from stratagem.task import Outcome, Status, Task
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "invoke",
     "is_async",
     "is_awaitable",
-    "leave",
+    "succeeded",
 ]
 
 
@@ -59,18 +59,7 @@ def invoke(
     except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
         seconds = _clock() - began
         return failed(task, without_own_frames(error), Status.ERROR, started_at, seconds, worker)
-    outcome = _new(Outcome)  # field by field: two thirds of the cost of the constructor
-    outcome.index = task.index
-    outcome.key = task.key
-    outcome.name = task.name
-    outcome.status = _OK
-    outcome.value = value
-    outcome.error = None
-    outcome.started_at = started_at
-    outcome.seconds = _clock() - began
-    outcome.worker = worker
-    outcome.attempts = task.attempt
-    return outcome
+    return succeeded(task, value, started_at, _clock() - began, worker)
 
 
 def _call(task: Task, hold: Hold | None, finish: Callable[[Awaitable[Any]], Any]) -> Any:
@@ -83,27 +72,34 @@ def _call(task: Task, hold: Hold | None, finish: Callable[[Awaitable[Any]], Any]
     return finish(value)
 
 
-def enter(task: Task, hold: Hold | None) -> tuple[Entered, Any]:
-    """Make ``task`` the current one here, also for lines that structlog writes."""
-    token = enter_task((task, hold))
+def enter(task: Task, hold: Hold | None) -> None:
+    """Make ``task`` the current one of this context, also for lines that structlog writes."""
+    enter_task((task, hold))
     if "structlog.contextvars" in _modules:
-        return token, _bind_for_structlog(task)
-    return token, None
+        _bind_for_structlog(task)
 
 
-def leave(entered: tuple[Entered, Any]) -> None:
-    """Undo ``enter``, in the same context."""
-    token, bound = entered
-    leave_task(token)
-    if bound is not None:
-        _modules["structlog.contextvars"].reset_contextvars(**bound)
-
-
-def _bind_for_structlog(task: Task) -> Any:
+def _bind_for_structlog(task: Task) -> None:
     scope = run_scope.get()
-    return _modules["structlog.contextvars"].bind_contextvars(
+    _modules["structlog.contextvars"].bind_contextvars(
         run_id="" if scope is None else scope.run_id, task_key=task.key
     )
+
+
+def succeeded(task: Task, value: Any, started_at: float, seconds: float, worker: str) -> Outcome:
+    """Give the outcome of a task that did."""
+    outcome = _new(Outcome)  # field by field: two thirds of the cost of the constructor
+    outcome.index = task.index
+    outcome.key = task.key
+    outcome.name = task.name
+    outcome.status = _OK
+    outcome.value = value
+    outcome.error = None
+    outcome.started_at = started_at
+    outcome.seconds = seconds
+    outcome.worker = worker
+    outcome.attempts = task.attempt
+    return outcome
 
 
 def failed(

@@ -1,7 +1,7 @@
 """What a task can know about itself: its run, its key, and who may run its children."""
 
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import attrs
@@ -80,16 +80,8 @@ run_scope: ContextVar[Scope | None] = ContextVar("stratagem_run", default=None)
 _running: ContextVar[tuple[Task, Hold | None] | None] = ContextVar("stratagem_task", default=None)
 
 
-Entered = Token[tuple[Task, Hold | None] | None]
-
-
 enter_task = _running.set
 """Make a task, with the slot that it holds, the current one of the context that runs."""
-
-
-def leave_task(entered: Entered) -> None:
-    """Undo ``enter_task``, in the same context."""
-    _running.reset(entered)
 
 
 def current_task() -> CurrentTask | None:

@@ -1,30 +1,38 @@
 """The strategy that runs tasks on an event loop: N runners that take for themselves."""
 
 import asyncio
-import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from functools import partial
+from time import perf_counter as _clock
+from time import time as _now
 from typing import Any
 
 import attrs
 
-from stratagem import Outcome, Status, StreamingStrategy, Task, TaskSource, TaskTimeoutError
+from stratagem import (
+    Outcome,
+    Status,
+    StreamingStrategy,
+    Task,
+    TaskCancelledError,
+    TaskSource,
+    TaskTimeoutError,
+)
 from stratagem.consuming import outcomes_of
-from stratagem.invoke import enter, failed, is_async, is_awaitable, leave, without_own_frames
+from stratagem.invoke import enter, failed, is_async, is_awaitable, succeeded, without_own_frames
 from stratagem.loops import LoopThread, calling_loop, close_unbegun
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
 from stratagem.scope import current_hold
 from stratagem.slots import Slot, Slots, depth_below
-from stratagem.strategy import cancelled
 from stratagem.threads import Crew
 
 __all__ = ["AsyncStrategy"]
 
 CANCEL_AGAIN = (0.05, 0.2, 0.75)
+WORKER = "asyncio"
 
 
 class AsyncStrategy(StreamingStrategy):
@@ -76,13 +84,25 @@ def _close_all(crew: Crew, loop: LoopThread) -> None:
 
 
 @attrs.define(eq=False)
-class _Running:
-    """Hold what a runner runs; a runner whose task was cancelled takes no other."""
+class _Runner:
+    """Hold what one coroutine does for a stream, from when it is started until it leaves.
 
-    key: int
+    Attributes:
+        slot: the slot that it holds.
+        task: what it runs; None between tasks.
+        job: the asyncio task that it is.
+        started_at: when its task began, in seconds since the epoch.
+        began: the same in ``time.perf_counter()``.
+        status: how its task ends if it ends by our cancelling; None while we do not.
+        timer: what cancels its task at the timeout.
+        cancels: how often its task was cancelled; then it takes no other.
+        in_thread: whether its task is a call in a thread, which cannot be cancelled.
+        abandoned: whether somebody else has answered for its task.
+    """
+
     slot: Slot
-    runner: "asyncio.Task[None]"
-    task: Task
+    task: Task | None = None
+    job: "asyncio.Task[None] | None" = None
     started_at: float = 0.0
     began: float = 0.0
     status: Status | None = None
@@ -92,8 +112,20 @@ class _Running:
     abandoned: bool = False
 
 
+class _Raised(Exception):
+    """Carry what a call in a thread raised through a coroutine, which can't raise StopIteration."""
+
+    def __init__(self, original: BaseException) -> None:
+        super().__init__(original)
+        self.original = original
+
+
 class _LoopStream:
-    """Be one stream: runners that hold a slot take tasks and put outcomes into its box."""
+    """Be one stream: runners that hold a slot take tasks and put outcomes into its box.
+
+    A runner's slot is given up by who takes the runner out of the dict:
+    the runner itself, or who abandons it.
+    """
 
     def __init__(
         self, strategy: AsyncStrategy, tasks: TaskSource, loop: asyncio.AbstractEventLoop | None
@@ -106,18 +138,16 @@ class _LoopStream:
         self._loop: asyncio.AbstractEventLoop
         self._base = copy_context()
         self.outbox = Outbox(max(256, 2 * strategy.max_concurrency))
-        self._lock = threading.Lock()
-        self._serving = 0
+        self._runners: dict[_Runner, None] = {}
         self._over = False
         self._stopping = False
         self._gone = False
         self._pump_due = False
+        self._awaits_room = False
         self.failure: BaseException | None = None
         self._known_function: object = None
         self._known_async = False
         self._wake_timer: asyncio.TimerHandle | None = None
-        self._running: dict[int, _Running] = {}
-        self._keys = iter(range(2**63))
 
     def begin(self) -> None:
         """Take the first tasks."""
@@ -134,7 +164,9 @@ class _LoopStream:
     def give_up(self) -> bool:
         """Abandon what still runs; what is taken only now will not be run."""
         self._gone = True
-        self._abandon_all()
+        for runner in list(self._runners):
+            runner.status = runner.status or Status.CANCELLED
+            self._abandon(runner, runner.task)
         return True
 
     def end(self) -> None:
@@ -145,7 +177,7 @@ class _LoopStream:
     @property
     def finished(self) -> bool:
         """Tell whether no further outcome will come."""
-        return not self._serving and (self._over or self.tasks.closed)
+        return not self._runners and (self._over or self.tasks.closed)
 
     def _stir(self) -> None:
         if self.tasks.closed:
@@ -153,7 +185,7 @@ class _LoopStream:
         else:
             self.wake()
 
-    def _on_loop(self, callback: Callable[..., None], *args: object) -> bool:
+    def _on_loop(self, callback: Callable[..., Any], *args: object) -> bool:
         try:
             self._loop.call_soon_threadsafe(callback, *args, context=self._base)
         except RuntimeError:  # the loop is closed, and nothing runs on it any more
@@ -168,24 +200,38 @@ class _LoopStream:
                 self._over = True
                 self.outbox.ring()
 
+    def _wake_when_room(self) -> None:
+        if not self._awaits_room:
+            self._awaits_room = True
+            self.outbox.resume_when_room(self._wake_since_room)
+
+    def _wake_since_room(self) -> None:
+        self._awaits_room = False
+        self.wake()
+
     def _pump(self) -> None:
         """Start a runner for each task that is ready and has a slot. Runs on the loop."""
         self._pump_due = False
         while not (self._over or self.tasks.closed or self.outbox.full):
             if not self._slots.start(self):
                 return
-            with self._lock:
-                self._serving += 1
-            slot = Slot(self._slots, self.depth)
-            task = self._take(slot)
-            if task is None:
+            runner = _Runner(Slot(self._slots, self.depth))
+            self._runners[runner] = None
+            if not self._go_on(runner):
                 return
-            self._start_runner(task, slot)
         if self.outbox.full:
-            self.outbox.resume_when_room(self.wake)
+            self._wake_when_room()
         self._slots.offer()
 
-    def _take(self, slot: Slot) -> Task | None:
+    def _go_on(self, runner: _Runner) -> bool:
+        """Have a runner take a task in a fresh context; False when there is none."""
+        task = self._take(runner)
+        if task is not None:
+            self._start(runner, task)
+        return task is not None
+
+    def _take(self, runner: _Runner) -> Task | None:
+        """Give the next task; without one, the runner leaves."""
         try:
             found = self.tasks.poll()
         except BaseException as error:  # noqa: BLE001 - the source is broken; the consumer hears of it
@@ -197,13 +243,13 @@ class _LoopStream:
             self._over = True
         elif found.seconds < float("inf"):
             self._wake_after(found.seconds)
-        self._leave(slot)
+        self._leave(runner)
         return None
 
-    def _leave(self, slot: Slot) -> None:
-        slot.give_up()
-        with self._lock:
-            self._serving -= 1
+    def _leave(self, runner: _Runner) -> None:
+        if self._runners.pop(runner, self) is self:
+            return
+        runner.slot.give_up()
         if self.finished:
             self.outbox.ring()
 
@@ -219,99 +265,75 @@ class _LoopStream:
         self._wake_timer = None
         self.wake()
 
-    def _start_runner(self, task: Task, slot: Slot) -> None:
+    def _start(self, runner: _Runner, task: Task) -> None:
         context = (self._base if task.context is None else task.context).copy()
-        self._loop.create_task(self._run(task, slot), context=context)
+        runner.cancels, runner.status = 0, None
+        runner.job = self._loop.create_task(self._run(runner, task), context=context)
 
-    async def _run(self, task: Task, slot: Slot) -> None:
+    async def _run(self, runner: _Runner, task: Task) -> None:  # noqa: C901 - one frame a task
         """Run ``task`` and what can be taken after it, until this context differs or it must go."""
-        runner = asyncio.current_task()
-        assert runner is not None
-        base, clean = task.context, copy_context()
-        running = _Running(next(self._keys), slot, runner, task)
+        base, slot, put, slots = task.context, runner.slot, self.outbox.put, self._slots
         while not self._gone:
-            self._running[running.key] = running
-            outcome = await self._attempt(running)
-            if self._running.pop(running.key, None) is None:
+            runner.task, runner.started_at, runner.began = task, _now(), _clock()
+            if task.timeout is not None or self._stopping:
+                self._limit(runner, task)
+            enter(task, slot)
+            entered = copy_context()
+            try:
+                call = task.call
+                function = call.func if type(call) is partial else call
+                if function is not self._known_function:
+                    self._known_async, self._known_function = is_async(function), function
+                value = await (call() if self._known_async else self._call_sync(runner, task))
+                outcome = succeeded(task, value, runner.started_at, _clock() - runner.began, WORKER)
+            except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
+                outcome = self._failed(runner, task, error)
+            if runner.abandoned:
                 return
-            if self.outbox.put(outcome):
-                self._leave(slot)
-                self.outbox.resume_when_room(self.wake)
+            runner.task = None
+            if runner.timer is not None:
+                runner.timer.cancel()
+                runner.timer = None
+            if put(outcome):
+                self._leave(runner)
+                self._wake_when_room()
                 return
-            if self._slots.contended and self._slots.must_yield(self):
-                self._leave(slot)
+            if slots.contended and slots.must_yield(self):
+                self._leave(runner)
                 self.wake()
                 return
-            if running.cancels or copy_context() != clean:
-                self._loop.call_soon(self._go_on, slot, context=self._base)
+            if runner.cancels or copy_context() != entered:
+                self._loop.call_soon(self._go_on, runner, context=self._base)
                 return
-            following = self._take(slot)
+            following = self._take(runner)
             if following is None:
                 return
             if following.context is not base:
-                self._start_runner(following, slot)
+                self._start(runner, following)
                 return
-            running.task = following
-        self._leave(slot)  # taken too late: the engine answers for the task
+            task = following
+        self._leave(runner)  # taken too late: the engine answers for the task
 
-    def _go_on(self, slot: Slot) -> None:
-        """Take the next task outside of the context that the last one has changed."""
-        task = self._take(slot)
-        if task is not None:
-            self._start_runner(task, slot)
-
-    async def _attempt(self, running: _Running) -> Outcome:
-        task = running.task
-        running.started_at, running.began = time.time(), time.perf_counter()
+    def _limit(self, runner: _Runner, task: Task) -> None:
         if task.timeout is not None:
-            running.timer = self._loop.call_later(task.timeout, self._cancel_overdue, running)
+            overdue = self._cancel_overdue
+            runner.timer = self._loop.call_later(task.timeout, overdue, runner, task)
         if self._stopping:
-            self._cancel(running)
-        entered = enter(task, running.slot)
-        try:
-            if self._is_async(task.call):
-                value, raised = await task.call(), None
-            else:
-                value, raised = await self._call_sync(running)
-        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
-            value, raised = None, error
-        leave(entered)
-        if running.timer is not None:
-            running.timer.cancel()
-            running.timer = None
+            self._cancel(runner, task)
+
+    async def _call_sync(self, runner: _Runner, task: Task) -> Any:
+        runner.in_thread = True
+        value, raised = await self._call_in_thread(task.call)
+        runner.in_thread = False
         if raised is not None:
-            return self._failed(running, raised)
-        return Outcome(
-            task.index,
-            task.key,
-            task.name,
-            Status.OK,
-            value,
-            None,
-            running.started_at,
-            time.perf_counter() - running.began,
-            "asyncio",
-            task.attempt,
-        )
-
-    def _is_async(self, call: Callable[[], Any]) -> bool:
-        function = call.func if type(call) is partial else call
-        if function is not self._known_function:
-            self._known_function, self._known_async = function, is_async(function)
-        return self._known_async
-
-    async def _call_sync(self, running: _Running) -> tuple[Any, BaseException | None]:
-        """Give the value, or what the call raised: a coroutine can't raise StopIteration."""
-        running.in_thread = True
-        value, raised = await self._call_in_thread(running.task.call)
-        running.in_thread = False
-        if raised is not None or not is_awaitable(value):
-            return value, raised
+            raise _Raised(raised)
+        if not is_awaitable(value):
+            return value
         if self._stopping:
-            running.status = running.status or Status.CANCELLED
+            runner.status = runner.status or Status.CANCELLED
             close_unbegun(value, self._loop)
-            return None, asyncio.CancelledError()
-        return await value, None
+            raise asyncio.CancelledError
+        return await value
 
     async def _call_in_thread(self, call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         done: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
@@ -332,59 +354,55 @@ class _LoopStream:
         self._strategy.crew.run(work)
         return await done
 
-    def _failed(self, running: _Running, error: BaseException) -> Outcome:
-        task, status = running.task, Status.ERROR
-        seconds = time.perf_counter() - running.began
-        if running.status is not None and isinstance(error, asyncio.CancelledError):
-            status = running.status
-            error = self._reason(running)
+    def _failed(self, runner: _Runner, task: Task, error: BaseException) -> Outcome:
+        status = Status.ERROR
+        seconds = _clock() - runner.began
+        if isinstance(error, _Raised):
+            error = error.original
+        if runner.status is not None and isinstance(error, asyncio.CancelledError):
+            status = runner.status
+            error = self._reason(runner, task)
         error = without_own_frames(error)
-        return failed(task, error, status, running.started_at, seconds, "asyncio")
+        return failed(task, error, status, runner.started_at, seconds, WORKER)
 
-    def _reason(self, running: _Running) -> BaseException:
-        task = running.task
-        abandoned = running.abandoned or running.in_thread
-        if running.status is Status.TIMEOUT:
+    def _reason(self, runner: _Runner, task: Task) -> BaseException:
+        abandoned = runner.abandoned or runner.in_thread
+        if runner.status is Status.TIMEOUT:
             assert task.timeout is not None
             return TaskTimeoutError(task.key, task.timeout, abandoned=abandoned)
         why = "the run was stopped" + ", and it did not end in time" * abandoned
-        error = cancelled(task, why).error
-        assert error is not None
-        return error
+        return TaskCancelledError(task.key, why)
 
-    def _cancel_overdue(self, running: _Running) -> None:
-        running.status = running.status or Status.TIMEOUT
-        self._cancel(running)
+    def _cancel_overdue(self, runner: _Runner, task: Task) -> None:
+        if runner.task is task:
+            runner.status = runner.status or Status.TIMEOUT
+            self._cancel(runner, task)
 
     def _cancel_all(self) -> None:
-        for running in list(self._running.values()):
-            self._cancel(running)
+        for runner in list(self._runners):
+            if runner.task is not None:
+                self._cancel(runner, runner.task)
 
-    def _cancel(self, running: _Running) -> None:
+    def _cancel(self, runner: _Runner, task: Task) -> None:
         """Cancel a task; one that goes on regardless is cancelled again, and at last abandoned."""
-        if self._running.get(running.key) is not running:
+        if runner.task is not task or runner.abandoned or runner.job is None:
             return
-        if running.status is None:
-            if running.in_thread:  # it cannot be cancelled, and has the grace to end by itself
+        if runner.status is None:
+            if runner.in_thread:  # it cannot be cancelled, and has the grace to end by itself
                 return
-            running.status = Status.CANCELLED
-        if running.cancels < len(CANCEL_AGAIN):
-            running.runner.cancel()
-            self._loop.call_later(CANCEL_AGAIN[running.cancels], self._cancel, running)
-            running.cancels += 1
-        elif running.status is Status.TIMEOUT:
-            self._abandon(running)
+            runner.status = Status.CANCELLED
+        if runner.cancels < len(CANCEL_AGAIN):
+            runner.job.cancel()
+            self._loop.call_later(CANCEL_AGAIN[runner.cancels], self._cancel, runner, task)
+            runner.cancels += 1
+        elif runner.status is Status.TIMEOUT:
+            self._abandon(runner, task)
 
-    def _abandon_all(self) -> None:
-        for running in list(self._running.values()):
-            running.status = running.status or Status.CANCELLED
-            self._abandon(running)
-
-    def _abandon(self, running: _Running) -> None:
-        if self._running.pop(running.key, None) is None:
-            return
-        running.abandoned = True
-        self.outbox.put(self._failed(running, asyncio.CancelledError()))
-        self._leave(running.slot)
+    def _abandon(self, runner: _Runner, task: Task | None) -> None:
+        """Answer for a task that will not be cancelled, and have its runner be over."""
+        runner.abandoned = True
+        if task is not None:
+            self.outbox.put(self._failed(runner, task, asyncio.CancelledError()))
+        self._leave(runner)
         self.outbox.ring()
         self.wake()
