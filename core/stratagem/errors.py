@@ -202,21 +202,42 @@ class NestingError(StratagemError, RuntimeError):
 
 
 class WorkerStartError(StratagemError):
-    """Say that worker processes die before they are ready.
+    """Say that worker processes cannot start.
 
     Attributes:
         start_method: how they were started.
-        exitcode: the exit code of the last one.
+        exitcode: the exit code of the last one, negative for a signal; None when there was none.
+        problem: why it could not start, where it could tell, else ``""``.
+        stderr: the end of what it wrote to stderr.
+        remote_traceback: the formatted traceback of what was raised in it, else ``""``.
     """
 
-    def __init__(self, start_method: str, exitcode: int | None) -> None:
+    def __init__(
+        self,
+        start_method: str,
+        exitcode: int | None,
+        *,
+        stderr: str = "",
+        problem: str = "",
+        remote_traceback: str = "",
+    ) -> None:
         self.start_method = start_method
         self.exitcode = exitcode
-        super().__init__(
-            f"worker processes ({start_method}) die before they are ready, the last one with exit "
-            f"code {exitcode}; what they said stands on stderr. A script that starts workers needs "
-            '`if __name__ == "__main__":` around what it runs'
-        )
+        self.problem = problem
+        self.stderr = stderr
+        self.remote_traceback = remote_traceback
+        why = problem or f"they die before they are ready, the last one with exit code {exitcode}"
+        parts = [f"worker processes ({start_method}) cannot start: {why}"]
+        if stderr:
+            parts.append(f"the end of what it wrote to stderr:\n{stderr.rstrip()}\n")
+        elif not problem:
+            parts.append("what they said stands on stderr")
+        if not problem or "__main__" in problem:
+            parts.append(
+                'a script that starts workers needs `if __name__ == "__main__":` '
+                "around what it runs"
+            )
+        super().__init__("; ".join(parts))
 
 
 class TransportError(StratagemError):

@@ -15,8 +15,8 @@ from stratagem.invoke import failed
 from stratagem.strategy import cancelled
 from stratagem.transport import decode, decode_error
 from stratagem_builtin.bell import Bell
-from stratagem_builtin.handle import Handle, Sent, cause_of_death, start_worker
-from stratagem_builtin.worker import TIMES, VALUE, Parcel
+from stratagem_builtin.handle import Handle, Sent, cause_of_death, no_worker, start_worker
+from stratagem_builtin.worker import TIMES, VALUE, Parcel, Settings
 
 if TYPE_CHECKING:
     from stratagem_builtin.processes import ProcessStream
@@ -41,13 +41,13 @@ class Dispatcher:
     Args:
         max_workers: how many workers there are at the most.
         context: the multiprocessing context that starts them.
-        max_result_bytes: the largest pickled result.
+        settings: what every worker is told.
     """
 
-    def __init__(self, max_workers: int, context: BaseContext, max_result_bytes: int) -> None:
+    def __init__(self, max_workers: int, context: BaseContext, settings: Settings) -> None:
         self._max_workers = max_workers
         self._context = context
-        self._max_result_bytes = max_result_bytes
+        self._settings = settings
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._numbers = itertools.count(1)
@@ -138,6 +138,7 @@ class Dispatcher:
 
     def _patience(self, stopping: dict["ProcessStream", float]) -> float | None:
         moments = [stream.retry_at for stream in self._streams] + list(stopping.values())
+        moments += [worker.ready_by for worker in self._workers if not worker.ready]
         for worker in self._workers:
             if len(worker.sent) > 1:
                 return TICK
@@ -158,12 +159,23 @@ class Dispatcher:
             pass
         starting = sum(not worker.ready for worker in self._workers)
         while starting < len(self._backlog) and len(self._workers) < self._max_workers:
-            worker = start_worker(self._context, self._max_result_bytes, self._workers)
-            self._workers.append(worker)
-            selector.register(worker.connection, selectors.EVENT_READ, worker)
+            if not self._start_one(selector):
+                break
             starting += 1
         if any(not worker.sent for worker in ready) and not self._backlog:
             self._ask_fullest(ready)
+
+    def _start_one(self, selector: selectors.BaseSelector) -> bool:
+        """Start a worker; where the system gives no more, go on with those there are."""
+        try:
+            worker = start_worker(self._context, self._settings, self._workers)
+        except OSError as error:
+            if not self._workers:
+                self._fail_start(no_worker(self._context.get_start_method(), error))
+            return False
+        self._workers.append(worker)
+        selector.register(worker.connection, selectors.EVENT_READ, worker)
+        return True
 
     def _backlog_one(self) -> bool:
         found = self._next()
@@ -252,6 +264,9 @@ class Dispatcher:
         worker.ready = True
         self._failed_starts = 0
 
+    def _on_unready(self, worker: Handle, problem: str, traceback: str) -> None:
+        worker.trouble = (problem, traceback)
+
     def _on_look(self, worker: Handle) -> None:
         self._harvest(worker)
 
@@ -312,6 +327,8 @@ class Dispatcher:
         for worker in list(self._workers):
             if worker.sent and worker.ready:
                 self._watch(worker, now, selector)
+            elif not worker.ready and worker.ready_by <= now:
+                self._kill(worker, 0, selector)
         for stream, give_up_at in list(stopping.items()):
             if stream.out == 0:
                 del stopping[stream]
@@ -372,7 +389,7 @@ class Dispatcher:
         for sent in worker.sent.values():
             sent.stream.take_back(sent.task)
         if not worker.ready:
-            self._note_failed_start(exitcode)
+            self._note_failed_start(worker, exitcode)
         worker.dispose()
 
     def _drain_results(self, worker: Handle) -> None:
@@ -398,12 +415,13 @@ class Dispatcher:
         assert error is not None
         return failed(task, error, status, started_at, seconds, worker.name)
 
-    def _note_failed_start(self, exitcode: int | None) -> None:
+    def _note_failed_start(self, worker: Handle, exitcode: int | None) -> None:
         self._failed_starts += 1
-        if self._failed_starts < FAILED_STARTS:
-            return
+        if self._failed_starts >= FAILED_STARTS:
+            self._fail_start(worker.start_error(self._context.get_start_method(), exitcode))
+
+    def _fail_start(self, error: WorkerStartError) -> None:
         self._failed_starts = 0
-        error = WorkerStartError(self._context.get_start_method(), exitcode)
         self._backlog.clear()
         for stream in self._streams:
             stream.fail(error)

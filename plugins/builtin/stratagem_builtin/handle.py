@@ -4,9 +4,8 @@ import logging
 import os
 import pickle
 import signal
-import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from stratagem import Task
-from stratagem.transport import main_is_importable
+from stratagem.errors import WorkerStartError
 from stratagem_builtin import worker
+from stratagem_builtin.program import WORKER_NAME, describe_main, untold_main
 from stratagem_builtin.ring import Ring, allocate
+from stratagem_builtin.words import LastWords
 
 if TYPE_CHECKING:
     from stratagem_builtin.processes import ProcessStream
 
-__all__ = ["Handle", "Sent", "cause_of_death", "start_worker"]
+__all__ = ["Handle", "Sent", "cause_of_death", "no_worker", "start_worker"]
+
+STDERR_BYTES = 4_096
 
 
 @attrs.define(eq=False)
@@ -40,8 +43,11 @@ class Handle:
         process: the process.
         connection: the parent's end of the pipe.
         ring: where the worker writes its results.
+        words: what it says while it starts, and when it crashes.
         name: what outcomes call it.
+        ready_by: when it must have said that it is ready, in ``time.monotonic()``.
         ready: whether it has said that it is.
+        trouble: why it could not get ready, and the traceback of that, as it told.
         asked_back: whether it was asked for tasks and has not answered.
         killed_for: the number of the task for whose sake it was killed; 0 for none.
         sent: what it was sent and has not answered, by number, in the order of sending.
@@ -51,8 +57,11 @@ class Handle:
     process: Any
     connection: Connection
     ring: Ring
+    words: LastWords
     name: str
+    ready_by: float
     ready: bool = False
+    trouble: tuple[str, str] = ("", "")
     asked_back: bool = False
     killed_for: int = 0
     sent: dict[int, Sent] = attrs.field(factory=dict)
@@ -93,6 +102,16 @@ class Handle:
         exitcode: int | None = self.process.exitcode
         return exitcode
 
+    def start_error(self, start_method: str, exitcode: int | None) -> WorkerStartError:
+        """Say why it never got ready."""
+        problem, traceback = self.trouble
+        if not problem and self.ready_by <= time.monotonic():
+            problem = "it was not ready within start_timeout, and was killed"
+        said = self.words.read(STDERR_BYTES).decode(errors="replace")
+        return WorkerStartError(
+            start_method, exitcode, stderr=said, problem=problem, remote_traceback=traceback
+        )
+
     def dispose(self) -> None:
         """Give pipe, memory and process object back."""
         self.connection.close()
@@ -100,45 +119,53 @@ class Handle:
         self.process.close()
 
 
-def start_worker(context: BaseContext, max_result_bytes: int, others: Sequence[Handle]) -> Handle:
+def start_worker(
+    context: BaseContext, settings: worker.Settings, others: Sequence[Handle]
+) -> Handle:
     """Start a worker.
 
     Args:
         context: the multiprocessing context.
-        max_result_bytes: the largest pickled result.
+        settings: what every worker is told.
         others: the workers there are, whose pipes a fork would copy.
+
+    Raises:
+        OSError: the system gives no process, memory or descriptor.
+        RuntimeError: this is a worker that still imports the program.
     """
-    ours, theirs = context.Pipe(duplex=True)
-    memory = allocate()
-    settings = worker.Settings(max_result_bytes, logging.getLogger().getEffectiveLevel())
-    not_theirs: list[int] = []
-    if context.get_start_method() == "fork":
-        not_theirs = [ours.fileno(), *(other.connection.fileno() for other in others)]
-    process = context.Process(  # type: ignore[attr-defined]
-        target=worker.main, args=(theirs, memory, settings, not_theirs), name="stratagem-worker"
+    forks = context.get_start_method() == "fork"
+    ready_by = time.monotonic() + settings.start_timeout
+    settings = attrs.evolve(
+        settings,
+        log_level=logging.getLogger().getEffectiveLevel(),
+        main={} if forks else describe_main(),
+        ready_by=ready_by,
     )
-    with importable_main():
-        process.start()
-    theirs.close()
-    return Handle(process, ours, Ring(memory), f"pid-{process.pid}")
-
-
-@contextmanager
-def importable_main() -> Iterator[None]:
-    """Hide what ``__main__`` says of its file where there is none, as with a program on stdin.
-
-    Workers would try to import it; what such a program defines is sent by value instead.
-    """
-    main = sys.modules["__main__"]
-    if main_is_importable():
-        yield
-        return
-    file = vars(main).pop("__file__", None)
+    ours, theirs = context.Pipe(duplex=True)
     try:
-        yield
+        memory = allocate()
+        not_theirs = [ours.fileno(), *(other.connection.fileno() for other in others)]
+        process = context.Process(  # type: ignore[attr-defined]
+            target=worker.main,
+            args=(theirs, memory, settings, not_theirs if forks else ()),
+            name=WORKER_NAME,
+        )
+        with untold_main():
+            process.start()
+    except BaseException:
+        ours.close()
+        raise
     finally:
-        if file is not None:
-            vars(main)["__file__"] = file
+        theirs.close()
+    name = f"pid-{process.pid}"
+    return Handle(process, ours, Ring(memory), LastWords(memory), name, ready_by)
+
+
+def no_worker(start_method: str, refused: OSError) -> WorkerStartError:
+    """Say that the system gives no worker at all."""
+    error = WorkerStartError(start_method, None, problem=f"the system refuses: {refused}")
+    error.__cause__ = refused
+    return error
 
 
 def kill_group(pid: int) -> None:

@@ -26,6 +26,7 @@ from stratagem.scope import run_scope
 from stratagem.strategy import cancelled
 from stratagem.transport import encode
 from stratagem_builtin.dispatcher import Dispatcher
+from stratagem_builtin.worker import Settings
 
 __all__ = ["ProcessPoolStrategy"]
 
@@ -44,6 +45,7 @@ class ProcessPoolStrategy(StreamingStrategy):
         start_method: ``"forkserver"``, ``"spawn"`` or ``"fork"``; the first that there is.
         grace: seconds that running tasks get to end when a run is stopped; then they are killed.
         max_result_bytes: a result that is larger when pickled is an error.
+        start_timeout: seconds that a worker gets to start; then it is killed.
 
     Raises:
         ValueError: an option is out of range.
@@ -60,6 +62,7 @@ class ProcessPoolStrategy(StreamingStrategy):
         start_method: str | None = None,
         grace: float = 5.0,
         max_result_bytes: int = 67_108_864,
+        start_timeout: float = 60.0,
     ) -> None:
         self.max_workers = require_count(
             "max_workers", usable_cpus() if max_workers is None else max_workers
@@ -67,11 +70,9 @@ class ProcessPoolStrategy(StreamingStrategy):
         self.grace = require_seconds("grace", grace)
         self.start_method = _start_method(start_method)
         self.max_result_bytes = require_count("max_result_bytes", max_result_bytes)
-        self._dispatcher = Dispatcher(
-            self.max_workers,
-            _context(self.start_method),
-            self.max_result_bytes,
-        )
+        self.start_timeout = require_seconds("start_timeout", start_timeout, zero=False)
+        settings = Settings(self.max_result_bytes, self.start_timeout)
+        self._dispatcher = Dispatcher(self.max_workers, _context(self.start_method), settings)
         self._streams: weakref.WeakSet[ProcessStream] = weakref.WeakSet()
         # Runs before multiprocessing joins its children when the interpreter exits.
         self._finalizer = Finalize(self, self._dispatcher.close, exitpriority=100)
@@ -109,7 +110,7 @@ def _context(start_method: str) -> BaseContext:
     context = multiprocessing.get_context(start_method)
     if start_method == "forkserver":
         # Workers are then forked with what they need imported. Nothing happens if the server runs.
-        context.set_forkserver_preload(["__main__", "stratagem_builtin.worker"])
+        context.set_forkserver_preload(["stratagem_builtin.worker"])
     return context
 
 

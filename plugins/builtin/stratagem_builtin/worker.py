@@ -25,8 +25,10 @@ from stratagem.loops import ContainedExit, finish_async
 from stratagem.scope import Scope, run_scope
 from stratagem.strategy import Batch
 from stratagem.transport import decode, encode, encode_error, safe_repr
+from stratagem_builtin.birth import Preparation, get_ready, preparation_of_main
 from stratagem_builtin.ring import LARGEST, Ring
 from stratagem_builtin.sequential import SequentialStrategy
+from stratagem_builtin.words import LastWords
 
 __all__ = ["Parcel", "Settings", "main"]
 
@@ -43,11 +45,17 @@ class Settings:
 
     Attributes:
         max_result_bytes: a pickled result larger than this is an error.
+        start_timeout: seconds that it has to get ready.
         log_level: records logged at this level or above go to the parent.
+        main: how to import the program, as ``describe_main`` says it.
+        ready_by: when it must be ready, in ``time.monotonic()``.
     """
 
     max_result_bytes: int
-    log_level: int
+    start_timeout: float = 60.0
+    log_level: int = logging.WARNING
+    main: dict[str, str] = attrs.field(factory=dict)
+    ready_by: float = 0.0
 
 
 class Parcel(NamedTuple):
@@ -78,7 +86,7 @@ def main(
 
     Args:
         connection: the worker's end of the pipe.
-        memory: the shared memory of its ring.
+        memory: the shared memory of its ring, and of its last words.
         settings: what it is told.
         not_ours: descriptors of the parent that a fork has copied here; an open copy would hide
             from a worker that the parent is gone.
@@ -89,7 +97,7 @@ def main(
         os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _Worker(connection, memory, settings).serve()
+    _Worker(connection, memory, settings).serve(LastWords(memory))
 
 
 class _Worker:
@@ -109,15 +117,22 @@ class _Worker:
         self._low = 0
         self._run_context: tuple[str, Context] | None = None
 
-    def serve(self) -> None:
+    def serve(self, words: LastWords) -> None:
+        # First of all: from now on the worker ends with its parent, whatever else goes on.
         threading.Thread(target=self._read, name="stratagem-reader", daemon=True).start()
         self._forward_logs()
+        get_ready(
+            words, self._preparations(), self._settings.ready_by, partial(self.send, "unready")
+        )
         self.send("ready")
         while (parcel := self._next()) is not None:
             self._run(parcel)
         if self._runner is not None:
             self._runner.close()
         self._children.close()
+
+    def _preparations(self) -> list[Preparation]:
+        return [preparation_of_main(self._settings.main)]
 
     def _next(self) -> Parcel | None:
         while True:

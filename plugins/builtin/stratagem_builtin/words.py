@@ -1,0 +1,61 @@
+"""What a worker says when nobody can listen: while it starts, and when it crashes.
+
+It stands behind the results in the memory that a worker shares with its parent,
+so it needs no further descriptor and outlives the worker.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.heap import Arena
+
+__all__ = ["LastWords"]
+
+STDERR = 2
+PASSED_ON = 1_048_576
+
+
+class LastWords:
+    """Write or read them; where memory has no descriptor (on Windows) there are none.
+
+    Args:
+        memory: what the results of the worker stand in.
+    """
+
+    def __init__(self, memory: Arena) -> None:
+        self.descriptor: int = getattr(memory, "fd", -1)
+        self._start: int = memory.size
+
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """Keep what goes to stderr for the parent, and pass it on at the end.
+
+        A worker that dies before that end leaves it here.
+        """
+        if self.descriptor < 0:
+            yield
+            return
+        os.lseek(self.descriptor, self._start, os.SEEK_SET)
+        stderr = os.dup(STDERR)
+        os.dup2(self.descriptor, STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, STDERR)
+            os.close(stderr)
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        said = self.read(PASSED_ON)
+        while said:
+            said = said[os.write(STDERR, said) :]
+        os.ftruncate(self.descriptor, self._start)
+        os.lseek(self.descriptor, self._start, os.SEEK_SET)
+
+    def read(self, most: int) -> bytes:
+        """Give the end of what was said, so many bytes at the most."""
+        if self.descriptor < 0:
+            return b""
+        end = os.fstat(self.descriptor).st_size
+        begin = max(self._start, end - most)
+        return os.pread(self.descriptor, max(0, end - begin), begin)
