@@ -10,10 +10,27 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from stratagem import Engine
+from stratagem import Engine, WorkerStartError
 
 PATIENCE = 30.0
 METHODS = ["forkserver", "spawn"]
+
+
+def test_the_message_holds_the_problem_and_the_end_of_stderr():
+    """The guard of a script is named only where it may be what is missing."""
+    told = WorkerStartError("spawn", 1, problem="initializer load raised OSError: no", stderr="Oh!")
+    untold = WorkerStartError("fork", -9, stderr="Killed\n")
+
+    assert str(told) == (
+        "worker processes (spawn) cannot start: initializer load raised OSError: no; "
+        "what it wrote to stderr ends with\nOh!\n"
+    )
+    assert str(untold) == (
+        "worker processes (fork) die before they are ready, the last one with exit code -9; "
+        "what it wrote to stderr ends with\nKilled\n"
+        'A script that starts workers needs `if __name__ == "__main__":` around what it runs'
+    )
+
 
 REFUSING = """
 import os, sys

@@ -226,18 +226,20 @@ class WorkerStartError(StratagemError):
         self.problem = problem
         self.stderr = stderr
         self.remote_traceback = remote_traceback
-        why = problem or f"they die before they are ready, the last one with exit code {exitcode}"
-        parts = [f"worker processes ({start_method}) cannot start: {why}"]
-        if stderr:
-            parts.append(f"the end of what it wrote to stderr:\n{stderr.rstrip()}\n")
-        elif not problem:
-            parts.append("what they said stands on stderr")
-        if not problem or "__main__" in problem:
-            parts.append(
-                'a script that starts workers needs `if __name__ == "__main__":` '
-                "around what it runs"
-            )
-        super().__init__("; ".join(parts))
+        how = (
+            f"cannot start: {problem}"
+            if problem
+            else f"die before they are ready, the last one with exit code {exitcode}"
+        )
+        said = f"what it wrote to stderr ends with\n{stderr.strip()}\n" if stderr.strip() else ""
+        if not (said or problem):
+            said = "what they said stands on stderr. "
+        guard = "" if problem and "__main__" not in problem else _GUARD
+        rest = said + guard
+        super().__init__(f"worker processes ({start_method}) {how}" + (f"; {rest}" * bool(rest)))
+
+
+_GUARD = 'A script that starts workers needs `if __name__ == "__main__":` around what it runs'
 
 
 class TransportError(StratagemError):
