@@ -312,13 +312,27 @@ class TaskLostError(StratagemError):
     Attributes:
         key: the key of the task.
         exitcode: the exit code of the worker, negative for a signal; None when there is none.
+        stack: the Python stack of a worker that crashed, which is a note too; else ``""``.
+        reason: ``"oom"`` where the kernel killed the worker for want of memory, else None.
     """
 
-    def __init__(self, key: str, why: str, *, exitcode: int | None = None) -> None:
+    def __init__(
+        self,
+        key: str,
+        why: str,
+        *,
+        exitcode: int | None = None,
+        stack: str = "",
+        reason: str | None = None,
+    ) -> None:
         self.key = key
         self.why = why
         self.exitcode = exitcode
+        self.stack = stack
+        self.reason = reason
         super().__init__(f"task {key!r} was lost: {why}")
+        if stack:
+            self.add_note(stack.rstrip())
 
 
 class TaskExitError(StratagemError):

@@ -47,6 +47,8 @@ def get_ready(
             except BaseException as error:  # noqa: BLE001 - whatever user code raises
                 _give_up(what, error, tell)
         faulthandler.cancel_dump_traceback_later()
+    if words.descriptor >= 0:
+        faulthandler.enable(words.descriptor, all_threads=False)
 
 
 def _give_up(what: str, error: BaseException, tell: Callable[[str, str], None]) -> None:

@@ -9,13 +9,14 @@ from collections import deque
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
 
-from stratagem import Outcome, Status, Task, TaskLostError, TaskTimeoutError, TransportError
+from stratagem import Outcome, Status, Task, TaskTimeoutError, TransportError
 from stratagem.errors import WorkerStartError
 from stratagem.invoke import failed
 from stratagem.strategy import cancelled
 from stratagem.transport import decode, decode_error
 from stratagem_builtin.bell import Bell
-from stratagem_builtin.handle import Handle, Sent, cause_of_death, no_worker, start_worker
+from stratagem_builtin.handle import Handle, Sent, no_worker, start_worker
+from stratagem_builtin.memory_events import OutOfMemory
 from stratagem_builtin.worker import TIMES, VALUE, Parcel, Settings
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Dispatcher:
         self._max_workers = max_workers
         self._context = context
         self._settings = settings
+        self._out_of_memory = OutOfMemory()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._numbers = itertools.count(1)
@@ -405,8 +407,7 @@ class Dispatcher:
         started_at = time.time() - seconds
         error: BaseException | None
         if worker.killed_for != number:
-            error = TaskLostError(task.key, cause_of_death(exitcode), exitcode=exitcode)
-            status = Status.LOST
+            error, status = worker.lost(task, exitcode, self._out_of_memory), Status.LOST
         elif task.timeout is not None and seconds >= task.timeout:
             error, status = TaskTimeoutError(task.key, task.timeout), Status.TIMEOUT
         else:

@@ -1,7 +1,6 @@
 """A worker process as its parent sees it: started, sent to, killed, disposed of."""
 
 import logging
-import os
 import pickle
 import signal
 import time
@@ -12,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from stratagem import Task
+from stratagem import Task, TaskLostError
 from stratagem.errors import WorkerStartError
 from stratagem_builtin import worker
+from stratagem_builtin.descent import kill_group, kill_tree
+from stratagem_builtin.memory_events import OutOfMemory
 from stratagem_builtin.program import WORKER_NAME, describe_main, untold_main
 from stratagem_builtin.ring import Ring, allocate
 from stratagem_builtin.words import LastWords
@@ -22,8 +23,9 @@ from stratagem_builtin.words import LastWords
 if TYPE_CHECKING:
     from stratagem_builtin.processes import ProcessStream
 
-__all__ = ["Handle", "Sent", "cause_of_death", "no_worker", "start_worker"]
+__all__ = ["Handle", "Sent", "no_worker", "start_worker"]
 
+SIGKILL = 9
 STDERR_BYTES = 4_096
 
 
@@ -90,8 +92,8 @@ class Handle:
             self.send("give_back", most)
 
     def kill(self) -> None:
-        """Kill it, and what its task has started."""
-        kill_group(self.process.pid)
+        """Kill it, and all that its task has started."""
+        kill_tree(self.process.pid)
         self.process.kill()
 
     def bury(self, seconds: float) -> int | None:
@@ -110,6 +112,18 @@ class Handle:
         said = self.words.read(STDERR_BYTES).decode(errors="replace")
         return WorkerStartError(
             start_method, exitcode, stderr=said, problem=problem, remote_traceback=traceback
+        )
+
+    def lost(self, task: Task, exitcode: int | None, memory: OutOfMemory) -> TaskLostError:
+        """Say what became of the task that it died of."""
+        reason = None
+        if exitcode == -SIGKILL and memory.struck():
+            reason = "oom"
+        why = cause_of_death(exitcode)
+        if reason is not None:
+            why += ", for want of memory"
+        return TaskLostError(
+            task.key, why, exitcode=exitcode, stack=self.words.stack(), reason=reason
         )
 
     def dispose(self) -> None:
@@ -166,17 +180,6 @@ def no_worker(start_method: str, refused: OSError) -> WorkerStartError:
     error = WorkerStartError(start_method, None, problem=f"the system refuses: {refused}")
     error.__cause__ = refused
     return error
-
-
-def kill_group(pid: int) -> None:
-    """Kill the process group that a worker leads, if it got so far as to lead one."""
-    if not hasattr(os, "killpg"):
-        return
-    try:
-        if os.getpgid(0) != pid:
-            os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
 
 
 def cause_of_death(exitcode: int | None) -> str:

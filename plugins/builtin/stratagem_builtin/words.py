@@ -13,6 +13,8 @@ __all__ = ["LastWords"]
 
 STDERR = 2
 PASSED_ON = 1_048_576
+STACK_BYTES = 16_384
+CRASH = "Fatal Python error: "
 
 
 class LastWords:
@@ -51,6 +53,11 @@ class LastWords:
             said = said[os.write(STDERR, said) :]
         os.ftruncate(self.descriptor, self._start)
         os.lseek(self.descriptor, self._start, os.SEEK_SET)
+
+    def stack(self) -> str:
+        """Give the Python stack of the crash, or ``""``."""
+        said = self.read(STACK_BYTES).decode(errors="replace")
+        return "".join(said.rpartition(CRASH)[1:]) if CRASH in said else ""
 
     def read(self, most: int) -> bytes:
         """Give the end of what was said, so many bytes at the most."""

@@ -26,6 +26,7 @@ from stratagem.scope import Scope, run_scope
 from stratagem.strategy import Batch
 from stratagem.transport import decode, encode, encode_error, safe_repr
 from stratagem_builtin.birth import Preparation, get_ready, preparation_of_main
+from stratagem_builtin.descent import adopt_orphans, kill_descendants
 from stratagem_builtin.ring import LARGEST, Ring
 from stratagem_builtin.sequential import SequentialStrategy
 from stratagem_builtin.words import LastWords
@@ -95,6 +96,7 @@ def main(
         os.close(descriptor)
     if hasattr(os, "setsid"):
         os.setsid()
+    adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _Worker(connection, memory, settings).serve(LastWords(memory))
@@ -302,6 +304,7 @@ class _Forwarding(logging.Handler):
 
 def _die() -> None:
     sys.stdout = sys.stderr = None
+    kill_descendants(os.getpid())
     if hasattr(os, "killpg"):
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)
