@@ -282,6 +282,11 @@ class Dispatcher:
             if sent is not None:
                 sent.stream.take_back(sent.task)
 
+    def _on_retired(self, worker: Handle, numbers: list[int]) -> None:
+        """Send it nothing more; what it has not even read comes back when it is buried."""
+        self._on_given_back(worker, numbers)
+        worker.asked_back = True
+
     def _on_log(self, _worker: Handle, fields: dict[str, Any]) -> None:
         logger = logging.getLogger(fields["name"])
         if logger.isEnabledFor(fields["levelno"]):

@@ -46,6 +46,7 @@ class ProcessPoolStrategy(StreamingStrategy):
         grace: seconds that running tasks get to end when a run is stopped; then they are killed.
         max_result_bytes: a result that is larger when pickled is an error.
         start_timeout: seconds that a worker gets to start; then it is killed.
+        max_tasks_per_worker: after so many tasks a worker is replaced; None for never.
 
     Raises:
         ValueError: an option is out of range.
@@ -63,6 +64,7 @@ class ProcessPoolStrategy(StreamingStrategy):
         grace: float = 5.0,
         max_result_bytes: int = 67_108_864,
         start_timeout: float = 60.0,
+        max_tasks_per_worker: int | None = None,
     ) -> None:
         self.max_workers = require_count(
             "max_workers", usable_cpus() if max_workers is None else max_workers
@@ -71,7 +73,14 @@ class ProcessPoolStrategy(StreamingStrategy):
         self.start_method = _start_method(start_method)
         self.max_result_bytes = require_count("max_result_bytes", max_result_bytes)
         self.start_timeout = require_seconds("start_timeout", start_timeout, zero=False)
-        settings = Settings(self.max_result_bytes, self.start_timeout)
+        self.max_tasks_per_worker = _require_count_or_none(
+            "max_tasks_per_worker", max_tasks_per_worker
+        )
+        settings = Settings(
+            self.max_result_bytes,
+            self.start_timeout,
+            max_tasks=self.max_tasks_per_worker or 0,
+        )
         self._dispatcher = Dispatcher(self.max_workers, _context(self.start_method), settings)
         self._streams: weakref.WeakSet[ProcessStream] = weakref.WeakSet()
         # Runs before multiprocessing joins its children when the interpreter exits.
@@ -95,6 +104,10 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _require_count_or_none(option: str, count: int | None) -> int | None:
+    return None if count is None else require_count(option, count)
 
 
 def _start_method(wanted: str | None) -> str:

@@ -34,6 +34,7 @@ from stratagem_builtin.words import LastWords
 __all__ = ["Parcel", "Settings", "main"]
 
 FLUSH_AFTER = 0.005
+RETIRE_SECONDS = 2.0
 VALUE, ERROR = 0, 1
 PROTOCOL = pickle.HIGHEST_PROTOCOL
 TIMES = struct.Struct("<dd")
@@ -47,6 +48,7 @@ class Settings:
     Attributes:
         max_result_bytes: a pickled result larger than this is an error.
         start_timeout: seconds that it has to get ready.
+        max_tasks: how many tasks it runs before it retires; 0 for no bound.
         log_level: records logged at this level or above go to the parent.
         main: how to import the program, as ``describe_main`` says it.
         ready_by: when it must be ready, in ``time.monotonic()``.
@@ -54,6 +56,7 @@ class Settings:
 
     max_result_bytes: int
     start_timeout: float = 60.0
+    max_tasks: int = 0
     log_level: int = logging.WARNING
     main: dict[str, str] = attrs.field(factory=dict)
     ready_by: float = 0.0
@@ -127,14 +130,31 @@ class _Worker:
             words, self._preparations(), self._settings.ready_by, partial(self.send, "unready")
         )
         self.send("ready")
+        left = self._settings.max_tasks
         while (parcel := self._next()) is not None:
             self._run(parcel)
+            left -= 1
+            if left == 0:
+                self._retire()
         if self._runner is not None:
             self._runner.close()
         self._children.close()
 
     def _preparations(self) -> list[Preparation]:
         return [preparation_of_main(self._settings.main)]
+
+    def _retire(self) -> None:
+        """Hand back what has not begun, and end soon, also where a task left a thread behind."""
+        unbegun: list[int] = []
+        while self._todo:
+            parcel = self._todo.popleft()
+            if parcel is not None:
+                unbegun.append(parcel.number)
+        self._todo.append(None)
+        self.send("retired", unbegun)
+        last_call = threading.Timer(RETIRE_SECONDS, os._exit, (0,))
+        last_call.daemon = True
+        last_call.start()
 
     def _next(self) -> Parcel | None:
         while True:
