@@ -33,9 +33,10 @@ def test_the_message_holds_the_problem_and_the_end_of_stderr():
 
 
 REFUSING = """
-import os, sys
+import logging, os, sys
 import stratagem
 
+logging.getLogger("stratagem").setLevel("ERROR")
 with open(sys.argv[2], "a") as ledger:
     print(os.getpid(), file=ledger)
 if __name__ != "__main__":
@@ -96,8 +97,10 @@ def test_what_a_worker_says_while_it_starts_well_is_not_lost(start_script, metho
 
 
 HANGING = """
-import os, sys, threading
+import logging, os, sys, threading
 import stratagem
+
+logging.getLogger("stratagem").setLevel("ERROR")
 
 def wait_for_ever():
     print(os.getpid(), flush=True)

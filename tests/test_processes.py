@@ -447,7 +447,7 @@ import os, threading
 from stratagem import Engine
 
 def work(_item):
-    print(os.getpid(), flush=True)
+    os.write(1, b"%d\\n" % os.getpid())
     threading.Event().wait()
 
 if __name__ == "__main__":

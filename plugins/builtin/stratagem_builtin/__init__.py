@@ -4,11 +4,18 @@ from collections.abc import Iterable
 
 from stratagem import StrategyInfo, hookimpl
 from stratagem_builtin.coroutines import AsyncStrategy
+from stratagem_builtin.initializer import worker_state
 from stratagem_builtin.processes import ProcessPoolStrategy
 from stratagem_builtin.sequential import SequentialStrategy
 from stratagem_builtin.threads import ThreadPoolStrategy
 
-__all__ = ["AsyncStrategy", "ProcessPoolStrategy", "SequentialStrategy", "ThreadPoolStrategy"]
+__all__ = [
+    "AsyncStrategy",
+    "ProcessPoolStrategy",
+    "SequentialStrategy",
+    "ThreadPoolStrategy",
+    "worker_state",
+]
 
 
 @hookimpl

@@ -26,6 +26,7 @@ from stratagem.scope import run_scope
 from stratagem.strategy import cancelled
 from stratagem.transport import encode
 from stratagem_builtin.dispatcher import Dispatcher
+from stratagem_builtin.initializer import initializer_of
 from stratagem_builtin.worker import Settings
 
 __all__ = ["ProcessPoolStrategy"]
@@ -47,9 +48,13 @@ class ProcessPoolStrategy(StreamingStrategy):
         max_result_bytes: a result that is larger when pickled is an error.
         start_timeout: seconds that a worker gets to start; then it is killed.
         max_tasks_per_worker: after so many tasks a worker is replaced; None for never.
+        initializer: called once in each worker before its first task, or where it is, as text:
+            ``"package.module:function"``. What it returns is what ``worker_state()`` gives there.
 
     Raises:
         ValueError: an option is out of range.
+        TypeError: ``initializer`` can be neither called nor looked up.
+        TransportError: ``initializer`` cannot be pickled.
     """
 
     can_kill = True
@@ -65,6 +70,7 @@ class ProcessPoolStrategy(StreamingStrategy):
         max_result_bytes: int = 67_108_864,
         start_timeout: float = 60.0,
         max_tasks_per_worker: int | None = None,
+        initializer: Callable[[], Any] | str | None = None,
     ) -> None:
         self.max_workers = require_count(
             "max_workers", usable_cpus() if max_workers is None else max_workers
@@ -80,6 +86,7 @@ class ProcessPoolStrategy(StreamingStrategy):
             self.max_result_bytes,
             self.start_timeout,
             max_tasks=self.max_tasks_per_worker or 0,
+            initializer=initializer_of(initializer),
         )
         self._dispatcher = Dispatcher(self.max_workers, _context(self.start_method), settings)
         self._streams: weakref.WeakSet[ProcessStream] = weakref.WeakSet()

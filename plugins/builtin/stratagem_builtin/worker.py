@@ -20,13 +20,15 @@ from typing import Any, NamedTuple
 import attrs
 
 from stratagem import Task, TransportError, current_task
-from stratagem.invoke import invoke
+from stratagem.invoke import invoke, is_awaitable
 from stratagem.loops import ContainedExit, finish_async
 from stratagem.scope import Scope, run_scope
 from stratagem.strategy import Batch
 from stratagem.transport import decode, encode, encode_error, safe_repr
 from stratagem_builtin.birth import Preparation, get_ready, preparation_of_main
 from stratagem_builtin.descent import adopt_orphans, kill_descendants
+from stratagem_builtin.initializer import Initializer, keep_state
+from stratagem_builtin.printing import Printing
 from stratagem_builtin.ring import LARGEST, Ring
 from stratagem_builtin.sequential import SequentialStrategy
 from stratagem_builtin.words import LastWords
@@ -49,6 +51,7 @@ class Settings:
         max_result_bytes: a pickled result larger than this is an error.
         start_timeout: seconds that it has to get ready.
         max_tasks: how many tasks it runs before it retires; 0 for no bound.
+        initializer: what it does before its first task.
         log_level: records logged at this level or above go to the parent.
         main: how to import the program, as ``describe_main`` says it.
         ready_by: when it must be ready, in ``time.monotonic()``.
@@ -57,6 +60,7 @@ class Settings:
     max_result_bytes: int
     start_timeout: float = 60.0
     max_tasks: int = 0
+    initializer: Initializer | None = None
     log_level: int = logging.WARNING
     main: dict[str, str] = attrs.field(factory=dict)
     ready_by: float = 0.0
@@ -100,6 +104,7 @@ def main(
     if hasattr(os, "setsid"):
         os.setsid()
     adopt_orphans()
+    keep_state()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _Worker(connection, memory, settings).serve(LastWords(memory))
@@ -121,14 +126,16 @@ class _Worker:
         self._told_at = 0.0
         self._low = 0
         self._run_context: tuple[str, Context] | None = None
+        self._running: str | None = None
+        self._printing = Printing(lambda: self._running)
 
     def serve(self, words: LastWords) -> None:
         # First of all: from now on the worker ends with its parent, whatever else goes on.
         threading.Thread(target=self._read, name="stratagem-reader", daemon=True).start()
+        self._printing.take_over()
         self._forward_logs()
-        get_ready(
-            words, self._preparations(), self._settings.ready_by, partial(self.send, "unready")
-        )
+        unready = partial(self.send, "unready")
+        get_ready(words, self._preparations(), self._settings.ready_by, unready)
         self.send("ready")
         left = self._settings.max_tasks
         while (parcel := self._next()) is not None:
@@ -141,7 +148,15 @@ class _Worker:
         self._children.close()
 
     def _preparations(self) -> list[Preparation]:
-        return [preparation_of_main(self._settings.main)]
+        made = [preparation_of_main(self._settings.main)]
+        initializer = self._settings.initializer
+        if initializer is not None:
+            made.append((f"initializer {initializer.name}", partial(self._initialize, initializer)))
+        return made
+
+    def _initialize(self, initializer: Initializer) -> None:
+        state = initializer.load()()
+        keep_state(self._finish(state) if is_awaitable(state) else state)
 
     def _retire(self) -> None:
         """Hand back what has not begun, and end soon, also where a task left a thread behind."""
@@ -215,6 +230,7 @@ class _Worker:
 
     def _run(self, parcel: Parcel) -> None:
         self._ring.begin(parcel.number)
+        self._running = parcel.key
         task = Task(
             parcel.task_index,
             parcel.key,
@@ -225,6 +241,9 @@ class _Worker:
             context=self._context(parcel.run_id),
         )
         outcome = invoke(task, finish=self._finish, worker=self._name)
+        self._running = None
+        if self._printing.begun:
+            self._printing.finish()
         pickled, kind = b"", ERROR
         if outcome.error is None:
             try:
