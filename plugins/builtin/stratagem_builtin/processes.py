@@ -27,6 +27,7 @@ from stratagem.strategy import cancelled
 from stratagem.transport import encode
 from stratagem_builtin.dispatcher import Dispatcher
 from stratagem_builtin.initializer import initializer_of
+from stratagem_builtin.memory_limit import memory_limit_of
 from stratagem_builtin.worker import Settings
 
 __all__ = ["ProcessPoolStrategy"]
@@ -47,6 +48,8 @@ class ProcessPoolStrategy(StreamingStrategy):
         grace: seconds that running tasks get to end when a run is stopped; then they are killed.
         max_result_bytes: a result that is larger when pickled is an error.
         start_timeout: seconds that a worker gets to start; then it is killed.
+        max_memory: bytes of address space that each worker has; a task that wants more fails with
+            MemoryError. None for no bound.
         max_tasks_per_worker: after so many tasks a worker is replaced; None for never.
         initializer: called once in each worker before its first task, or where it is, as text:
             ``"package.module:function"``. What it returns is what ``worker_state()`` gives there.
@@ -70,6 +73,7 @@ class ProcessPoolStrategy(StreamingStrategy):
         max_result_bytes: int = 67_108_864,
         start_timeout: float = 60.0,
         max_tasks_per_worker: int | None = None,
+        max_memory: int | None = None,
         initializer: Callable[[], Any] | str | None = None,
     ) -> None:
         self.max_workers = require_count(
@@ -86,6 +90,7 @@ class ProcessPoolStrategy(StreamingStrategy):
             self.max_result_bytes,
             self.start_timeout,
             max_tasks=self.max_tasks_per_worker or 0,
+            max_memory=memory_limit_of(max_memory),
             initializer=initializer_of(initializer),
         )
         self._dispatcher = Dispatcher(self.max_workers, _context(self.start_method), settings)

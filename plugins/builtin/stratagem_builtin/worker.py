@@ -28,9 +28,11 @@ from stratagem.transport import decode, encode, encode_error, safe_repr
 from stratagem_builtin.birth import Preparation, get_ready, preparation_of_main
 from stratagem_builtin.descent import adopt_orphans, kill_descendants
 from stratagem_builtin.initializer import Initializer, keep_state
+from stratagem_builtin.memory_limit import limit_memory
 from stratagem_builtin.printing import Printing
 from stratagem_builtin.ring import LARGEST, Ring
 from stratagem_builtin.sequential import SequentialStrategy
+from stratagem_builtin.surroundings import Surroundings
 from stratagem_builtin.words import LastWords
 
 __all__ = ["Parcel", "Settings", "main"]
@@ -51,6 +53,7 @@ class Settings:
         max_result_bytes: a pickled result larger than this is an error.
         start_timeout: seconds that it has to get ready.
         max_tasks: how many tasks it runs before it retires; 0 for no bound.
+        max_memory: how many bytes of address space it has; 0 for no bound.
         initializer: what it does before its first task.
         log_level: records logged at this level or above go to the parent.
         main: how to import the program, as ``describe_main`` says it.
@@ -60,6 +63,7 @@ class Settings:
     max_result_bytes: int
     start_timeout: float = 60.0
     max_tasks: int = 0
+    max_memory: int = 0
     initializer: Initializer | None = None
     log_level: int = logging.WARNING
     main: dict[str, str] = attrs.field(factory=dict)
@@ -128,6 +132,7 @@ class _Worker:
         self._run_context: tuple[str, Context] | None = None
         self._running: str | None = None
         self._printing = Printing(lambda: self._running)
+        self._surroundings = Surroundings()
 
     def serve(self, words: LastWords) -> None:
         # First of all: from now on the worker ends with its parent, whatever else goes on.
@@ -136,6 +141,7 @@ class _Worker:
         self._forward_logs()
         unready = partial(self.send, "unready")
         get_ready(words, self._preparations(), self._settings.ready_by, unready)
+        self._surroundings.watch()
         self.send("ready")
         left = self._settings.max_tasks
         while (parcel := self._next()) is not None:
@@ -149,6 +155,9 @@ class _Worker:
 
     def _preparations(self) -> list[Preparation]:
         made = [preparation_of_main(self._settings.main)]
+        if self._settings.max_memory:
+            limit = partial(limit_memory, self._settings.max_memory)
+            made.insert(0, ("max_memory", limit))
         initializer = self._settings.initializer
         if initializer is not None:
             made.append((f"initializer {initializer.name}", partial(self._initialize, initializer)))
@@ -187,7 +196,7 @@ class _Worker:
             while True:
                 message = pickle.loads(self._connection.recv_bytes())  # noqa: S301 - our parent's
                 getattr(self, f"_on_{message[0]}")(*message[1:])
-        except (EOFError, OSError):
+        except (EOFError, OSError, MemoryError):
             _die()
 
     def _on_run(self, parcels: list[tuple[Any, ...]], functions: dict[int, bytes]) -> None:
@@ -244,6 +253,8 @@ class _Worker:
         self._running = None
         if self._printing.begun:
             self._printing.finish()
+        if self._surroundings.touched:
+            self._surroundings.restore()
         pickled, kind = b"", ERROR
         if outcome.error is None:
             try:
