@@ -26,6 +26,7 @@ from stratagem.scope import run_scope
 from stratagem.strategy import cancelled
 from stratagem.transport import encode
 from stratagem_builtin.dispatcher import Dispatcher
+from stratagem_builtin.forking import warn_of_threads
 from stratagem_builtin.initializer import initializer_of
 from stratagem_builtin.memory_limit import memory_limit_of
 from stratagem_builtin.worker import Settings
@@ -94,12 +95,16 @@ class ProcessPoolStrategy(StreamingStrategy):
             initializer=initializer_of(initializer),
         )
         self._dispatcher = Dispatcher(self.max_workers, _context(self.start_method), settings)
+        self._forked = False
         self._streams: weakref.WeakSet[ProcessStream] = weakref.WeakSet()
         # Runs before multiprocessing joins its children when the interpreter exits.
         self._finalizer = Finalize(self, self._dispatcher.close, exitpriority=100)
 
     def stream(self, tasks: TaskSource) -> Iterator[Outcome]:
         """Send tasks to workers that have room, and yield outcomes as they come back."""
+        if self.start_method == "fork" and not self._forked:
+            self._forked = True
+            warn_of_threads()
         stream = ProcessStream(tasks, self._dispatcher)
         self._streams.add(stream)
         return outcomes_of(stream, self.grace)
