@@ -152,6 +152,7 @@ def start_worker(
     settings = attrs.evolve(
         settings,
         log_level=logging.getLogger().getEffectiveLevel(),
+        own_log_level=logging.getLogger("stratagem").getEffectiveLevel(),
         main={} if forks else describe_main(),
         ready_by=ready_by,
     )

@@ -28,6 +28,7 @@ from stratagem.transport import decode, encode, encode_error, safe_repr
 from stratagem_builtin.birth import Preparation, get_ready, preparation_of_main
 from stratagem_builtin.descent import adopt_orphans, kill_descendants
 from stratagem_builtin.initializer import Initializer, keep_state
+from stratagem_builtin.leaks import Leaks
 from stratagem_builtin.memory_limit import limit_memory
 from stratagem_builtin.printing import Printing
 from stratagem_builtin.ring import LARGEST, Ring
@@ -56,6 +57,7 @@ class Settings:
         max_memory: how many bytes of address space it has; 0 for no bound.
         initializer: what it does before its first task.
         log_level: records logged at this level or above go to the parent.
+        own_log_level: the same for the logger ``stratagem``.
         main: how to import the program, as ``describe_main`` says it.
         ready_by: when it must be ready, in ``time.monotonic()``.
     """
@@ -66,6 +68,7 @@ class Settings:
     max_memory: int = 0
     initializer: Initializer | None = None
     log_level: int = logging.WARNING
+    own_log_level: int = logging.WARNING
     main: dict[str, str] = attrs.field(factory=dict)
     ready_by: float = 0.0
 
@@ -133,6 +136,7 @@ class _Worker:
         self._running: str | None = None
         self._printing = Printing(lambda: self._running)
         self._surroundings = Surroundings()
+        self._leaks = Leaks()
 
     def serve(self, words: LastWords) -> None:
         # First of all: from now on the worker ends with its parent, whatever else goes on.
@@ -142,6 +146,7 @@ class _Worker:
         unready = partial(self.send, "unready")
         get_ready(words, self._preparations(), self._settings.ready_by, unready)
         self._surroundings.watch()
+        self._leaks.watch()
         self.send("ready")
         left = self._settings.max_tasks
         while (parcel := self._next()) is not None:
@@ -255,6 +260,8 @@ class _Worker:
             self._printing.finish()
         if self._surroundings.touched:
             self._surroundings.restore()
+        if self._leaks.watching:
+            self._leaks.look(task)
         pickled, kind = b"", ERROR
         if outcome.error is None:
             try:
@@ -323,6 +330,7 @@ class _Worker:
         root = logging.getLogger()
         root.addHandler(_Forwarding(self))
         root.setLevel(self._settings.log_level)
+        logging.getLogger("stratagem").setLevel(self._settings.own_log_level)
 
 
 class _Forwarding(logging.Handler):
