@@ -7,9 +7,10 @@ An exception travels as data and, beside that, as a pickle only if that was prov
 import pickle
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -23,11 +24,18 @@ TRACEBACK = 16_384
 SHOWN = 1_024
 CHAIN = 16
 PICKLED_ERROR = 1_048_576
+DEEPEST = 500
+GUARDED = 1_000
+"""Up to this recursion limit, Python's own, pickle raises before it uses up the stack of C."""
 MAIN_HINT = (
     '; workers import the script without what stands under `if __name__ == "__main__":`, '
     "so define what tasks use at the top of the script or in a module"
 )
 _PLAIN = (str, int, float, bool, bytes, type(None))
+_FLAT = frozenset(
+    {*_PLAIN, complex, bytearray, range, type, ModuleType, FunctionType, BuiltinFunctionType}
+)
+_SEQUENCES: tuple[Any, ...] = (list, tuple, set, frozenset)
 _GROUPS = (BaseExceptionGroup, ExceptionGroup)
 
 
@@ -39,8 +47,18 @@ def encode(value: object, stage: str) -> bytes:
         stage: ``encode_task`` or ``encode_result``, for the error.
 
     Raises:
-        TransportError: neither pickle nor cloudpickle can.
+        TransportError: neither pickle nor cloudpickle can, or it is nested too deep for either.
     """
+    if (
+        stage == "encode_result"
+        and sys.getrecursionlimit() > GUARDED
+        and depth_exceeds(value, DEEPEST)
+    ):
+        raise TransportError(
+            stage,
+            f"a {type(value).__qualname__} is nested more than {DEEPEST} deep; "
+            "return it flatter, or as text",
+        )
     try:
         pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         if b"__main__" not in pickled or main_is_importable():
@@ -55,6 +73,54 @@ def encode(value: object, stage: str) -> bytes:
             f"a {type(value).__qualname__} cannot be pickled: {safe_str(error)}",
             shown=safe_repr(value) if stage == "encode_result" else "",
         ) from error
+
+
+def depth_exceeds(value: object, most: int) -> bool:
+    """Tell whether pickle would go deeper into ``value`` than so many objects, one in another.
+
+    It goes the way that pickle goes, once into each object, without recursion.
+    """
+    if type(value) in _FLAT:
+        return False
+    seen: set[int] = set()
+    inside = [iter((value,))]
+    while inside:
+        for part in inside[-1]:
+            if type(part) in _FLAT or id(part) in seen:
+                continue
+            seen.add(id(part))
+            parts = _parts(part)
+            if not _FLAT.issuperset(map(type, parts)):
+                inside.append(iter(parts))
+                break
+        else:
+            inside.pop()
+        if len(inside) > most + 1:
+            return True
+    return False
+
+
+def _parts(value: Any) -> Collection[Any]:
+    """Give what an object is made of, without running code of its class."""
+    for kind in _SEQUENCES:
+        if isinstance(value, kind):
+            return value if type(value) is kind else list(kind.__iter__(value))
+    if isinstance(value, dict):
+        return [part for pair in dict.items(value) for part in pair]
+    parts = list(_attributes(value).values())
+    for cls in type(value).__mro__:
+        for member in vars(cls).values():
+            if type(member) is MemberDescriptorType:
+                with suppress(AttributeError):  # it was never set
+                    parts.append(member.__get__(value))
+    return parts
+
+
+def _attributes(value: object) -> dict[str, Any]:
+    try:
+        return object.__getattribute__(value, "__dict__")  # type: ignore[no-any-return]
+    except AttributeError:
+        return {}
 
 
 def decode(pickled: bytes, stage: str) -> Any:
