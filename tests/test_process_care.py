@@ -177,7 +177,7 @@ CRASHES = {
     "SIGSEGV": (touch_nothing, "Segmentation fault"),
     "SIGABRT": (lambda _: os.abort(), "Aborted"),
     "SIGBUS": (lambda _: os.kill(os.getpid(), signal.SIGBUS), "Bus error"),
-    "SIGFPE": (lambda _: os.kill(os.getpid(), signal.SIGFPE), "Floating point exception"),
+    "SIGFPE": (lambda _: os.kill(os.getpid(), signal.SIGFPE), "Floating"),
     "SIGILL": (lambda _: os.kill(os.getpid(), signal.SIGILL), "Illegal instruction"),
 }
 

@@ -146,25 +146,33 @@ if __name__ == "__main__":
     assert printed.splitlines() == ["[a\\nb] 1", "[\\x1b[31m] 2", f"[{'k' * 80}] 3"]
 
 
-def test_closed_streams_stay_closed(tmp_path, start_script):
-    """A program without stdout has workers without one, and prints harm nobody."""
+@pytest.mark.parametrize("closed", [1, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_closed_streams_stay_closed(tmp_path, start_script, method, closed):
+    """A program without stdout or stderr has workers without one, and prints harm nobody."""
     ledger = tmp_path / "ledger"
     process = start_script(
         """
 import os, sys
+from pathlib import Path
 import stratagem
 
 def work(number):
     print("nobody hears", number)
+    print("nobody hears", number, file=sys.stderr)
+    if number == 1:
+        os._exit(1)
     return number
 
 if __name__ == "__main__":
-    report = stratagem.map(work, range(3), strategy="processes(max_workers=1)")
-    open(sys.argv[1], "w").write(str(report.values))
+    strategy = f"processes(max_workers=1, start_method='{sys.argv[1]}')"
+    report = stratagem.map(work, range(3), strategy=strategy)
+    Path(sys.argv[2]).write_text(str([outcome.value for outcome in report]))
 """,
+        method,
         ledger,
-        preexec_fn=lambda: os.close(1),
+        preexec_fn=lambda: os.close(closed),
     )
     process.communicate(timeout=PATIENCE)
 
-    assert ledger.read_text() == "[0, 1, 2]"
+    assert ledger.read_text() == "[0, None, 2]"

@@ -2,15 +2,15 @@
 
 import faulthandler
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from stratagem.transport import safe_str
 from stratagem_builtin.program import import_main
-from stratagem_builtin.words import LastWords
+from stratagem_builtin.words import STDERR, LastWords
 
 __all__ = ["Preparation", "get_ready"]
 
@@ -53,8 +53,8 @@ def get_ready(
 
 def _give_up(what: str, error: BaseException, tell: Callable[[str, str], None]) -> None:
     text = "".join(traceback.format_exception(error))
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    with suppress(OSError):  # stderr is closed
+        os.write(STDERR, text.encode(errors="replace"))
     tell(f"{what} raised {type(error).__name__}: {safe_str(error).strip()}", text)
     os._exit(1)
 

@@ -107,7 +107,7 @@ class Handle:
     def start_error(self, start_method: str, exitcode: int | None) -> WorkerStartError:
         """Say why it never got ready."""
         problem, traceback = self.trouble
-        if not problem and self.ready_by <= time.monotonic():
+        if not problem and exitcode == -SIGKILL and self.ready_by <= time.monotonic():
             problem = "it was not ready within start_timeout, and was killed"
         said = self.words.read(STDERR_BYTES).decode(errors="replace")
         return WorkerStartError(

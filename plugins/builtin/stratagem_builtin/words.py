@@ -6,7 +6,7 @@ so it needs no further descriptor and outlives the worker.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.heap import Arena
 
 __all__ = ["LastWords"]
@@ -34,11 +34,12 @@ class LastWords:
 
         A worker that dies before that end leaves it here.
         """
-        if self.descriptor < 0:
+        try:
+            os.lseek(self.descriptor, self._start, os.SEEK_SET)
+            stderr = os.dup(STDERR)
+        except OSError:  # there is nothing to write to, or stderr is closed
             yield
             return
-        os.lseek(self.descriptor, self._start, os.SEEK_SET)
-        stderr = os.dup(STDERR)
         os.dup2(self.descriptor, STDERR)
         try:
             yield
@@ -49,8 +50,9 @@ class LastWords:
 
     def _pass_on(self) -> None:
         said = self.read(PASSED_ON)
-        while said:
-            said = said[os.write(STDERR, said) :]
+        with suppress(OSError):  # nobody reads stderr any more
+            while said:
+                said = said[os.write(STDERR, said) :]
         os.ftruncate(self.descriptor, self._start)
         os.lseek(self.descriptor, self._start, os.SEEK_SET)
 
