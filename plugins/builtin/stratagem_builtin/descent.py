@@ -19,7 +19,7 @@ MOST_SECONDS = 2.0
 
 def adopt_orphans() -> None:
     """Become the parent of whatever orphans descend from this process, where the system can."""
-    with suppress(AttributeError, OSError):
+    with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 

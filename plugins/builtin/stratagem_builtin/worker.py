@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from multiprocessing.connection import Connection
@@ -175,10 +176,11 @@ class _Worker:
     def _retire(self) -> None:
         """Hand back what has not begun, and end soon, also where a task left a thread behind."""
         unbegun: list[int] = []
-        while self._todo:
-            parcel = self._todo.popleft()
-            if parcel is not None:
-                unbegun.append(parcel.number)
+        with suppress(IndexError):  # the reader may take the last one
+            while True:
+                parcel = self._todo.popleft()
+                if parcel is not None:
+                    unbegun.append(parcel.number)
         self._todo.append(None)
         self.send("retired", unbegun)
         last_call = threading.Timer(RETIRE_SECONDS, os._exit, (0,))
