@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from stratagem import Outcome, Status, Task, TaskTimeoutError, TransportError
 from stratagem.errors import WorkerStartError
-from stratagem.invoke import failed
+from stratagem.invoke import failed, succeeded
 from stratagem.strategy import cancelled
 from stratagem.transport import decode, decode_error
 from stratagem_builtin.bell import Bell
 from stratagem_builtin.handle import Handle, Sent, no_worker, start_worker
 from stratagem_builtin.memory_events import OutOfMemory
-from stratagem_builtin.worker import TIMES, VALUE, Parcel, Settings
+from stratagem_builtin.ring import Record
+from stratagem_builtin.worker import VALUE, Parcel, Settings
 
 if TYPE_CHECKING:
     from stratagem_builtin.processes import ProcessStream
@@ -25,12 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["Dispatcher"]
 
 BATCH_SECONDS = 0.005
-LARGEST_BATCH = 96
+LARGEST_BATCH = 128
 TICK = 0.005
 LONG_TASK = 0.02
 FAILED_STARTS = 3
 EXIT_SECONDS = 2.0
-Packed = tuple[Any, ...]
 
 
 class Dispatcher:
@@ -55,6 +55,7 @@ class Dispatcher:
         self._numbers = itertools.count(1)
         self._streams: list[ProcessStream] = []
         self._stops: deque[tuple[ProcessStream, float]] = deque()
+        self._forgotten: deque[int] = deque()
         self._workers: list[Handle] = []
         self._backlog: deque[Sent] = deque()
         self._closing = False
@@ -89,6 +90,8 @@ class Dispatcher:
         """Serve ``stream`` no more; nothing of it is out."""
         with self._lock:
             self._streams = [other for other in self._streams if other is not stream]
+        if stream.function is not None:
+            self._forgotten.append(stream.function[0])
 
     def stop(self, stream: "ProcessStream", give_up_at: float) -> None:
         """Take back what has not begun, and kill what still runs at ``give_up_at``."""
@@ -129,6 +132,7 @@ class Dispatcher:
     def _serve_streams(self, selector: selectors.BaseSelector, bell: Bell) -> None:
         stopping: dict[ProcessStream, float] = {}
         while not self._closing:
+            self._forget_functions()
             self._begin_stops(stopping)
             self._deal(selector)
             for key, _ in selector.select(self._patience(stopping)):
@@ -138,17 +142,25 @@ class Dispatcher:
                     self._listen(key.data, selector)
             self._look_after(selector, stopping)
 
+    def _forget_functions(self) -> None:
+        while self._forgotten:
+            function = self._forgotten.popleft()
+            for worker in self._workers:
+                if function in worker.functions:
+                    worker.functions.discard(function)
+                    worker.send("forget", function)
+
     def _patience(self, stopping: dict["ProcessStream", float]) -> float | None:
         moments = [stream.retry_at for stream in self._streams] + list(stopping.values())
         moments += [worker.ready_by for worker in self._workers if not worker.ready]
         for worker in self._workers:
             if len(worker.sent) > 1:
                 return TICK
-            for sent in worker.sent.values():
-                if sent.task.timeout is not None:
+            for _, task in worker.sent.values():
+                if task.timeout is not None:
                     number, began = worker.ring.running()
                     began = began if number in worker.sent else time.monotonic()
-                    moments.append(began + sent.task.timeout)
+                    moments.append(began + task.timeout)
         soonest = min(moments, default=float("inf"))
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
 
@@ -180,19 +192,12 @@ class Dispatcher:
         return True
 
     def _backlog_one(self) -> bool:
-        found = self._next()
-        if found is None:
-            return False
-        self._backlog.append(found)
-        return True
-
-    def _next(self) -> Sent | None:
         for stream in self._streams:
-            task = stream.next_task()
-            if task is not None:
+            for task in stream.take(1):
+                self._backlog.append((stream, task))
                 self._take_turns(stream)
-                return Sent(stream, task)
-        return None
+                return True
+        return False
 
     def _take_turns(self, stream: "ProcessStream") -> None:
         if len(self._streams) > 1:
@@ -201,55 +206,42 @@ class Dispatcher:
                     self._streams = [s for s in self._streams if s is not stream] + [stream]
 
     def _fill(self, worker: Handle) -> None:
-        parcels: list[Packed] = []
+        if worker.asked_back:  # while it answers that, it may not read: nothing large now
+            return
+        while self._backlog and len(worker.sent) < _room(self._backlog[0][0]):
+            stream, task = self._backlog.popleft()
+            self._send(worker, stream, [task])
+        for stream in () if self._backlog else self._streams:
+            most = _room(stream) - len(worker.sent)
+            tasks = stream.take(most) if most > 0 else []
+            if tasks:
+                self._send(worker, stream, tasks)
+                self._take_turns(stream)
+
+    def _send(self, worker: Handle, stream: "ProcessStream", tasks: list[Task]) -> None:
+        parcels: list[Parcel] = []
+        for task in tasks:
+            if stream.tasks.closed:
+                stream.settle(cancelled(task, "the run was stopped before it began"))
+                continue
+            try:
+                function, given = stream.pack(task)
+            except TransportError as error:
+                stream.settle(failed(task, error, Status.ERROR))
+                continue
+            number = next(self._numbers)
+            worker.sent[number] = (stream, task)
+            run_id = stream.run_id(task)
+            key, name, tags = task.key, task.name, task.tags
+            parcels.append(
+                (number, run_id, task.index, key, name, task.attempt, tags, function, given)
+            )
         functions: dict[int, bytes] = {}
-        while not worker.asked_back:  # while it answers that, it may not read: nothing large now
-            sent = self._backlog[0] if self._backlog else self._next()
-            if sent is None:
-                break
-            if len(worker.sent) >= _room(sent.stream):
-                if not self._backlog:
-                    self._backlog.append(sent)
-                break
-            if self._backlog:
-                self._backlog.popleft()
-            self._pack(worker, sent, parcels, functions)
+        if stream.function is not None and stream.function[0] not in worker.functions:
+            worker.functions.add(stream.function[0])
+            functions[stream.function[0]] = stream.function[2]
         if parcels:
             worker.send("run", parcels, functions)
-
-    def _pack(
-        self,
-        worker: Handle,
-        sent: Sent,
-        parcels: list[Packed],
-        functions: dict[int, bytes],
-    ) -> None:
-        task, stream = sent.task, sent.stream
-        if stream.tasks.closed:
-            stream.settle(cancelled(task, "the run was stopped before it began"))
-            return
-        try:
-            function, pickled = stream.pack(task)
-        except TransportError as error:
-            stream.settle(failed(task, error, Status.ERROR))
-            return
-        if function and function not in worker.functions:
-            worker.functions.add(function)
-            functions[function] = stream.function(function)
-        number = self.next_number()
-        worker.sent[number] = sent
-        parcel = Parcel(
-            number,
-            stream.run_id(task),
-            task.index,
-            task.key,
-            task.name,
-            task.attempt,
-            task.tags,
-            function,
-            pickled,
-        )
-        parcels.append(tuple(parcel))
 
     def _ask_fullest(self, ready: list[Handle]) -> None:
         fullest = max(ready, key=lambda worker: len(worker.sent))
@@ -272,15 +264,15 @@ class Dispatcher:
     def _on_look(self, worker: Handle) -> None:
         self._harvest(worker)
 
-    def _on_result(self, worker: Handle, number: int, kind: int, body: bytes) -> None:
-        self._settle(worker, number, kind, body)
+    def _on_result(self, worker: Handle, record: Record) -> None:
+        self._settle(worker, record)
 
     def _on_given_back(self, worker: Handle, numbers: list[int]) -> None:
         worker.asked_back = False
         for number in numbers:
-            sent = worker.sent.pop(number, None)
-            if sent is not None:
-                sent.stream.take_back(sent.task)
+            if number in worker.sent:
+                stream, task = worker.sent.pop(number)
+                stream.take_back(task)
 
     def _on_retired(self, worker: Handle, numbers: list[int]) -> None:
         """Send it nothing more; what it has not even read comes back when it is buried."""
@@ -293,38 +285,27 @@ class Dispatcher:
             logger.handle(logging.makeLogRecord(fields))
 
     def _harvest(self, worker: Handle) -> None:
-        for number, kind, body in worker.ring.read():
-            self._settle(worker, number, kind, body)
+        for record in worker.ring.read():
+            self._settle(worker, record)
 
-    def _settle(self, worker: Handle, number: int, kind: int, body: bytes) -> None:
+    def _settle(self, worker: Handle, record: Record) -> None:
+        number, kind, started_at, seconds, body = record
         sent = worker.sent.pop(number, None)
         if sent is None:
             return
-        task, stream = sent.task, sent.stream
-        started_at, seconds = TIMES.unpack_from(body)
-        try:
-            value = decode(body[TIMES.size :], "decode_result")
-        except TransportError as error:
-            stream.settle(failed(task, error, Status.ERROR, started_at, seconds, worker.name))
-            return
+        stream, task = sent
         mean = stream.mean_seconds
         stream.mean_seconds = seconds if mean is None else 0.8 * mean + 0.2 * seconds
-        if kind == VALUE:
-            outcome = Outcome(
-                task.index,
-                task.key,
-                task.name,
-                Status.OK,
-                value,
-                None,
-                started_at,
-                seconds,
-                worker.name,
-                task.attempt,
-            )
+        try:
+            value = decode(body, "decode_result")
+        except TransportError as error:
+            outcome = failed(task, error, Status.ERROR, started_at, seconds, worker.name)
         else:
-            raised = decode_error(value)
-            outcome = failed(task, raised, Status.ERROR, started_at, seconds, worker.name)
+            if kind == VALUE:
+                outcome = succeeded(task, value, started_at, seconds, worker.name)
+            else:
+                raised = decode_error(value)
+                outcome = failed(task, raised, Status.ERROR, started_at, seconds, worker.name)
         stream.settle(outcome)
 
     def _look_after(
@@ -349,7 +330,7 @@ class Dispatcher:
         sent = worker.sent.get(number)
         if sent is None:
             return
-        timeout = sent.task.timeout
+        timeout = sent[1].timeout
         if timeout is not None and now - began >= timeout:
             self._kill(worker, number, selector)
         elif now - began > LONG_TASK:
@@ -362,10 +343,10 @@ class Dispatcher:
             while stream.returned:
                 stream.out += 1
                 stream.settle(cancelled(stream.returned.popleft(), "the run was stopped"))
-            waiting = [sent for sent in self._backlog if sent.stream is stream]
-            for sent in waiting:
-                self._backlog.remove(sent)
-                stream.settle(cancelled(sent.task, "the run was stopped before it began"))
+            waiting = [task for other, task in self._backlog if other is stream]
+            self._backlog = deque(sent for sent in self._backlog if sent[0] is not stream)
+            for task in waiting:
+                stream.settle(cancelled(task, "the run was stopped before it began"))
             for worker in self._workers:
                 worker.ask_back(len(worker.sent) - 1)
 
@@ -373,7 +354,7 @@ class Dispatcher:
         for worker in list(self._workers):
             number, _ = worker.ring.running()
             sent = worker.sent.get(number)
-            if sent is not None and sent.stream is stream:
+            if sent is not None and sent[0] is stream:
                 self._kill(worker, number, selector)
 
     def _kill(self, worker: Handle, number: int, selector: selectors.BaseSelector) -> None:
@@ -390,11 +371,11 @@ class Dispatcher:
         self._harvest(worker)
         self._drain_results(worker)
         number, _ = worker.ring.running()
-        running = worker.sent.pop(number, None)
-        if running is not None:
-            running.stream.settle(self._verdict(worker, number, running.task, exitcode))
-        for sent in worker.sent.values():
-            sent.stream.take_back(sent.task)
+        if number in worker.sent:
+            stream, task = worker.sent.pop(number)
+            stream.settle(self._verdict(worker, number, task, exitcode))
+        for stream, task in worker.sent.values():
+            stream.take_back(task)
         if not worker.ready:
             self._note_failed_start(worker, exitcode)
         worker.dispose()
@@ -403,7 +384,7 @@ class Dispatcher:
         try:
             for message in worker.receive():
                 if message[0] == "result":
-                    self._settle(worker, *message[1:])
+                    self._settle(worker, message[1])
         except (EOFError, OSError):
             return
 
@@ -446,8 +427,8 @@ class Dispatcher:
                 worker.kill()
         for worker in list(self._workers):
             self._bury(worker, selector)
-        for sent in self._backlog:
-            sent.stream.settle(cancelled(sent.task, "the strategy was closed"))
+        for stream, task in self._backlog:
+            stream.settle(cancelled(task, "the strategy was closed"))
         self._backlog.clear()
 
 

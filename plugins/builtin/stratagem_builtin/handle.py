@@ -29,12 +29,8 @@ SIGKILL = 9
 STDERR_BYTES = 4_096
 
 
-@attrs.define(eq=False)
-class Sent:
-    """Hold a task that was taken, with the stream that it was taken from."""
-
-    stream: "ProcessStream"
-    task: Task
+Sent = tuple["ProcessStream", Task]
+"""A task that was taken, after the stream that it was taken from."""
 
 
 @attrs.define(eq=False)

@@ -17,7 +17,6 @@ from stratagem import (
     StreamingStrategy,
     Task,
     TaskSource,
-    Wait,
 )
 from stratagem.consuming import outcomes_of
 from stratagem.options import require_count, require_seconds
@@ -29,11 +28,11 @@ from stratagem_builtin.dispatcher import Dispatcher
 from stratagem_builtin.forking import warn_of_threads
 from stratagem_builtin.initializer import initializer_of
 from stratagem_builtin.memory_limit import memory_limit_of
-from stratagem_builtin.worker import Settings
+from stratagem_builtin.worker import PLAIN, Settings
 
 __all__ = ["ProcessPoolStrategy"]
 
-WINDOW = 384
+WINDOW = 512
 
 
 class ProcessPoolStrategy(StreamingStrategy):
@@ -153,6 +152,7 @@ class ProcessStream:
         ready: whether polling may pay.
         retry_at: when polling pays at the latest, in ``time.monotonic()``.
         out: how many tasks are with the dispatcher.
+        function: what its tasks call, with its number and pickled; None where there is no such.
         over: whether no further task will come.
     """
 
@@ -166,7 +166,7 @@ class ProcessStream:
         self.over = False
         self._dispatcher = dispatcher
         self.outbox = Outbox(WINDOW)
-        self._functions: dict[int, tuple[Callable[[Any], Any], int, bytes]] = {}
+        self.function: tuple[int, Callable[[Any], Any], bytes] | None = None
         self._awaiting_room = False
         self.failure: BaseException | None = None
         self.returned: deque[Task] = deque()
@@ -201,37 +201,49 @@ class ProcessStream:
             self.outbox.ring()
         self._dispatcher.wake()
 
-    def next_task(self) -> Task | None:
-        """Give a task to send, if there is one now. Only the dispatcher calls it."""
-        if self.returned:
-            self.out += 1
-            return self.returned.popleft()
-        if self.over or not (self.ready or self.retry_at <= time.monotonic()):
-            return None
-        if self.out + len(self.outbox) >= WINDOW:
-            if not self._awaiting_room:
-                self._awaiting_room = True
-                self.outbox.resume_when_room(self._room)
-            return None
-        self.ready, self.retry_at = False, float("inf")
-        found = self.tasks.poll()
-        if isinstance(found, Wait):
-            self.retry_at = time.monotonic() + found.seconds
-            return None
-        if found is None:
-            self.over = True
-            self.outbox.ring()
-            return None
-        self.ready = True
-        self.out += 1
-        return found
+    def take(self, most: int) -> list[Task]:
+        """Give tasks to send, ``most`` at the most, if there are some now.
+
+        Only the dispatcher calls it.
+        """
+        taken: list[Task] = []
+        while self.returned and len(taken) < most:
+            taken.append(self.returned.popleft())
+        if self.ready or self.retry_at <= time.monotonic():
+            self._poll(min(most - len(taken), self._window_left() - len(taken)), taken)
+        self.out += len(taken)
+        return taken
+
+    def _window_left(self) -> int:
+        left = WINDOW - self.out - len(self.outbox)
+        if left <= 0 and not self._awaiting_room:
+            self._awaiting_room = True
+            self.outbox.resume_when_room(self._room)
+        return left
+
+    def _poll(self, most: int, taken: list[Task]) -> None:
+        poll = self.tasks.poll
+        for _ in range(0 if self.over else most):
+            found = poll()
+            if isinstance(found, Task):
+                taken.append(found)
+                continue
+            self.ready = False
+            if found is None:
+                self.over, self.retry_at = True, float("inf")
+                self.outbox.ring()
+            else:
+                self.retry_at = time.monotonic() + found.seconds
+            return
 
     def _room(self) -> None:
         self._awaiting_room = False
         self._dispatcher.wake()
 
-    def pack(self, task: Task) -> tuple[int, bytes]:
-        """Pickle a task: the number of its function and its argument, or 0 and the whole call.
+    def pack(self, task: Task) -> tuple[int, Any]:
+        """Prepare a task for sending: the number of its function and its argument, or 0 and all.
+
+        The first function that comes as a ``partial`` of one argument is sent by itself, once.
 
         Raises:
             TransportError: it cannot be pickled.
@@ -239,12 +251,15 @@ class ProcessStream:
         call = task.call
         if type(call) is not partial or call.keywords or len(call.args) != 1:
             return 0, encode(call, "encode_task")
-        known = self._functions.get(id(call.func))
-        if known is None:
-            number = self._dispatcher.next_number()
-            known = (call.func, number, encode(call.func, "encode_task"))
-            self._functions[id(call.func)] = known
-        return known[1], encode(call.args[0], "encode_task")
+        if self.function is None:
+            pickled = encode(call.func, "encode_task")
+            self.function = (self._dispatcher.next_number(), call.func, pickled)
+        if self.function[1] is not call.func:
+            return 0, encode(call, "encode_task")
+        argument = call.args[0]
+        if type(argument) in PLAIN:
+            return self.function[0], argument
+        return self.function[0], encode(argument, "encode_task")
 
     def run_id(self, task: Task) -> str:
         """Give the id of the run of a task; the tasks of a run share their context."""
@@ -253,15 +268,11 @@ class ProcessStream:
             self._run = (task.context, "" if scope is None else scope.run_id)
         return self._run[1]
 
-    def function(self, number: int) -> bytes:
-        """Give a pickled function by its number."""
-        return next(pickled for _, known, pickled in self._functions.values() if known == number)
-
     def settle(self, outcome: Outcome) -> None:
         """Hand an outcome to the consumer."""
         self.outbox.put(outcome)
         self.out -= 1
-        if self.finished:
+        if self.out == 0 and self.finished:
             self.outbox.ring()
 
     def take_back(self, task: Task) -> None:

@@ -6,15 +6,20 @@ so that whatever kills the worker, every finished result can still be read.
 
 import struct
 import time
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.heap import Arena
+from zlib import crc32
 
-__all__ = ["Ring", "allocate"]
+__all__ = ["Record", "Ring", "allocate"]
+
+Record = tuple[int, int, float, float, bytes]
+"""The number of a task, the kind of what it gave, when it began in seconds since the epoch,
+how many seconds it ran, and what it gave, pickled."""
 
 CAPACITY = 262_144
 LARGEST = CAPACITY // 4
-_HEADER = struct.Struct("<IIqB")
+_HEADER = struct.Struct("<IIqBdd")
+_MASK = 0xFFFFFFFF
 _WORD = struct.Struct("<q")
 _MOMENT = struct.Struct("<d")
 _HEAD, _TAIL, _RUNNING, _BEGAN, _BODY = 0, 8, 16, 24, 32
@@ -48,24 +53,25 @@ class Ring:
         number: int = _WORD.unpack_from(self._view, _RUNNING)[0]
         return number, _MOMENT.unpack_from(self._view, _BEGAN)[0]
 
-    def write(self, number: int, kind: int, body: bytes, wait: Callable[[], None]) -> None:
-        """Publish a record of ``LARGEST`` bytes at the most. Only the worker calls it.
+    def write(self, record: Record, wait: Callable[[], None]) -> None:
+        """Publish a record with a body of ``LARGEST`` bytes at the most. Only the worker calls it.
 
         Args:
-            number: of the task.
-            kind: of the record.
-            body: its bytes.
+            record: what to publish.
             wait: called, again and again, while there is no room.
         """
-        record = _HEADER.pack(len(body), zlib.crc32(body), number, kind) + body
-        while self._head + len(record) - _WORD.unpack_from(self._view, _TAIL)[0] > CAPACITY:
+        number, kind, started_at, seconds, body = record
+        check = crc32(body, number & _MASK)
+        packed = _HEADER.pack(len(body), check, number, kind, started_at, seconds) + body
+        size = len(packed)
+        while self._head + size - _WORD.unpack_from(self._view, _TAIL)[0] > CAPACITY:
             wait()
         start = self._head % CAPACITY
-        first = min(len(record), CAPACITY - start)
-        self._view[_BODY + start : _BODY + start + first] = record[:first]
-        if first < len(record):
-            self._view[_BODY : _BODY + len(record) - first] = record[first:]
-        self._head += len(record)
+        first = min(size, CAPACITY - start)
+        self._view[_BODY + start : _BODY + start + first] = packed[:first]
+        if first < size:
+            self._view[_BODY : _BODY + size - first] = packed[first:]
+        self._head += size
         _WORD.pack_into(self._view, _HEAD, self._head)
 
     @property
@@ -74,17 +80,25 @@ class Ring:
         unread: int = self._head - _WORD.unpack_from(self._view, _TAIL)[0]
         return unread > CAPACITY // 2
 
-    def read(self) -> Iterator[tuple[int, int, bytes]]:
-        """Give number, kind and body of every record published so far. Only the parent calls it."""
+    def read(self) -> list[Record]:
+        """Give every record published so far. Only the parent calls it."""
         head: int = _WORD.unpack_from(self._view, _HEAD)[0]
-        while self._tail < head:
-            size, check, number, kind = _HEADER.unpack(self._bytes(self._tail, _HEADER.size))
-            body = self._bytes(self._tail + _HEADER.size, size)
-            if zlib.crc32(body) != check:
-                return  # its bytes are not all visible here yet
-            self._tail += _HEADER.size + size
-            _WORD.pack_into(self._view, _TAIL, self._tail)
-            yield number, kind, body
+        if head == self._tail:
+            return []
+        unread = self._bytes(self._tail, head - self._tail)
+        records: list[Record] = []
+        position = 0
+        while position < len(unread):
+            size, check, number, kind, started_at, seconds = _HEADER.unpack_from(unread, position)
+            begin = position + _HEADER.size
+            body = unread[begin : begin + size]
+            if crc32(body, number & _MASK) != check:
+                break  # its bytes are not all visible here yet
+            records.append((number, kind, started_at, seconds, body))
+            position = begin + size
+        self._tail += position
+        _WORD.pack_into(self._view, _TAIL, self._tail)
+        return records
 
     def _bytes(self, position: int, size: int) -> bytes:
         start = position % CAPACITY

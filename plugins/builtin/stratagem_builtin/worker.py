@@ -5,7 +5,6 @@ import logging
 import os
 import pickle
 import signal
-import struct
 import sys
 import threading
 import time
@@ -16,11 +15,11 @@ from contextvars import Context, copy_context
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.heap import Arena
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import attrs
 
-from stratagem import Task, TransportError, current_task
+from stratagem import Outcome, Task, TransportError, current_task
 from stratagem.invoke import invoke, is_awaitable
 from stratagem.loops import ContainedExit, finish_async
 from stratagem.scope import Scope, run_scope
@@ -32,19 +31,19 @@ from stratagem_builtin.initializer import Initializer, keep_state
 from stratagem_builtin.leaks import Leaks
 from stratagem_builtin.memory_limit import limit_memory
 from stratagem_builtin.printing import Printing
-from stratagem_builtin.ring import LARGEST, Ring
+from stratagem_builtin.ring import LARGEST, Record, Ring
 from stratagem_builtin.sequential import SequentialStrategy
 from stratagem_builtin.surroundings import Surroundings
 from stratagem_builtin.words import LastWords
 
-__all__ = ["Parcel", "Settings", "main"]
+__all__ = ["ERROR", "PLAIN", "VALUE", "Parcel", "Settings", "main"]
 
 FLUSH_AFTER = 0.005
 RETIRE_SECONDS = 2.0
 VALUE, ERROR = 0, 1
 PROTOCOL = pickle.HIGHEST_PROTOCOL
-TIMES = struct.Struct("<dd")
-"""When a task began, in seconds since the epoch, and how many seconds it ran."""
+PLAIN = frozenset({int, str, float, bool, type(None)})
+"""Types whose values no code of a stranger is needed to load: they travel with their batch."""
 
 
 @attrs.frozen
@@ -74,25 +73,10 @@ class Settings:
     ready_by: float = 0.0
 
 
-class Parcel(NamedTuple):
-    """Hold one task on its way to a worker, where it goes as a plain tuple: that pickles fastest.
-
-    Attributes:
-        number: of this sending, over all tasks of the strategy.
-        run_id: the id of its run.
-        function: the number of a function that was sent before; 0 when ``pickled`` is the call.
-        pickled: the argument, or the whole call.
-    """
-
-    number: int
-    run_id: str
-    task_index: int
-    key: str
-    name: str
-    attempt: int
-    tags: frozenset[str]
-    function: int
-    pickled: bytes
+Parcel = tuple[int, str, int, str, str, int, frozenset[str], int, Any]
+"""One task on its way to a worker: the number of this sending, the id of its run, the index, key,
+name, attempt and tags of the task, the number of a function that was sent before, and what that is
+called with, pickled or a plain value; without a function, 0 and the whole call, pickled."""
 
 
 def main(
@@ -180,7 +164,7 @@ class _Worker:
             while True:
                 parcel = self._todo.popleft()
                 if parcel is not None:
-                    unbegun.append(parcel.number)
+                    unbegun.append(parcel[0])
         self._todo.append(None)
         self.send("retired", unbegun)
         last_call = threading.Timer(RETIRE_SECONDS, os._exit, (0,))
@@ -206,9 +190,9 @@ class _Worker:
         except (EOFError, OSError, MemoryError):
             _die()
 
-    def _on_run(self, parcels: list[tuple[Any, ...]], functions: dict[int, bytes]) -> None:
+    def _on_run(self, parcels: list[Parcel], functions: dict[int, bytes]) -> None:
         self._functions.update(functions)
-        self._todo.extend(map(Parcel._make, parcels))
+        self._todo.extend(parcels)
         self._low = len(self._todo) // 2
         self._arrived.release()
 
@@ -223,8 +207,12 @@ class _Worker:
             if parcel is None:
                 self._todo.append(None)
                 break
-            given.append(parcel.number)
+            given.append(parcel[0])
         self.send("given_back", given)
+
+    def _on_forget(self, function: int) -> None:
+        self._functions.pop(function, None)
+        self._loaded.pop(function, None)
 
     def _on_exit(self) -> None:
         self._todo.append(None)
@@ -245,17 +233,15 @@ class _Worker:
         self.send("look")
 
     def _run(self, parcel: Parcel) -> None:
-        self._ring.begin(parcel.number)
-        self._running = parcel.key
-        task = Task(
-            parcel.task_index,
-            parcel.key,
-            parcel.name,
-            partial(self._call, parcel),
-            attempt=parcel.attempt,
-            tags=parcel.tags,
-            context=self._context(parcel.run_id),
-        )
+        number, run_id, index, key, name, attempt, tags, function, given = parcel
+        self._ring.begin(number)
+        self._running = key
+        loaded = self._loaded.get(function)
+        if loaded is None or type(given) is bytes:
+            call = partial(self._call, function, given)
+        else:
+            call = partial(loaded, given)
+        task = Task(index, key, name, call, None, attempt, tags, self._context(run_id))
         outcome = invoke(task, finish=self._finish, worker=self._name)
         self._running = None
         if self._printing.begun:
@@ -264,16 +250,17 @@ class _Worker:
             self._surroundings.restore()
         if self._leaks.watching:
             self._leaks.look(task)
-        pickled, kind = b"", ERROR
-        if outcome.error is None:
+        kind, pickled = self._result_of(outcome)
+        self._publish((number, kind, outcome.started_at, outcome.seconds, pickled))
+
+    def _result_of(self, outcome: Outcome) -> tuple[int, bytes]:
+        error = outcome.error
+        if error is None:
             try:
-                pickled, kind = self._pickled(outcome.value), VALUE
-            except TransportError as error:
-                outcome.error = error
-        if outcome.error is not None:
-            pickled, kind = pickle.dumps(encode_error(outcome.error), PROTOCOL), ERROR
-        times = TIMES.pack(outcome.started_at, outcome.seconds)
-        self._publish(parcel.number, kind, times + pickled)
+                return VALUE, self._pickled(outcome.value)
+            except TransportError as failure:
+                error = failure
+        return ERROR, pickle.dumps(encode_error(error), PROTOCOL)
 
     def _context(self, run_id: str) -> Context:
         """Give the context of a run; what its tasks set, they set in copies."""
@@ -284,15 +271,15 @@ class _Worker:
             self._run_context = (run_id, context)
         return self._run_context[1]
 
-    def _call(self, parcel: Parcel) -> Any:
-        given = decode(parcel.pickled, "decode_task")
-        if not parcel.function:
-            return given()
-        function = self._loaded.get(parcel.function)
-        if function is None:
-            function = decode(self._functions[parcel.function], "decode_task")
-            self._loaded[parcel.function] = function
-        return function(given)
+    def _call(self, function: int, given: object) -> Any:
+        if isinstance(given, bytes):
+            given = decode(given, "decode_task")
+        if not function:
+            return cast("Callable[[], Any]", given)()
+        loaded = self._loaded.get(function)
+        if loaded is None:
+            loaded = self._loaded[function] = decode(self._functions[function], "decode_task")
+        return loaded(given)
 
     def _finish(self, awaitable: Awaitable[Any]) -> Any:
         if self._runner is None:
@@ -304,7 +291,10 @@ class _Worker:
         raise original
 
     def _pickled(self, value: object) -> bytes:
-        pickled = encode(value, "encode_result")
+        if type(value) in PLAIN:
+            pickled = pickle.dumps(value, PROTOCOL)
+        else:
+            pickled = encode(value, "encode_result")
         most = self._settings.max_result_bytes
         if len(pickled) > most:
             raise TransportError(
@@ -315,11 +305,11 @@ class _Worker:
             )
         return pickled
 
-    def _publish(self, number: int, kind: int, body: bytes) -> None:
-        if len(body) > LARGEST:
-            self.send("result", number, kind, body)
+    def _publish(self, record: Record) -> None:
+        if len(record[-1]) > LARGEST:
+            self.send("result", record)
             return
-        self._ring.write(number, kind, body, self._wait_for_room)
+        self._ring.write(record, self._wait_for_room)
         running_low = 0 < len(self._todo) == self._low
         if running_low or time.monotonic() - self._told_at > FLUSH_AFTER or self._ring.half_full:
             self._tell()
