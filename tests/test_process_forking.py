@@ -1,74 +1,63 @@
 """Forking where threads run: the warning that names them."""
 
-import sys
-import threading
-import warnings
-
-import cloudpickle
 import pytest
 
+PATIENCE = 60.0
+
+PROGRAM = """
+import asyncio, sys, threading, warnings
 from stratagem import Engine
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of it too
 
-# Python 3.12 and later warn of a fork where threads run.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+async def absolute(number):
+    return abs(number)
+
+if __name__ == "__main__":
+    over = threading.Event()
+    method, *names = sys.argv[1:]
+    for name in names:
+        threading.Thread(target=over.wait, name=name).start()
+    with (
+        Engine("asyncio") as coroutines,
+        Engine("processes(max_workers=1, start_method='spawn')") as others,
+        Engine(f"processes(max_workers=1, start_method='{method}')") as engine,
+    ):
+        coroutines.map(absolute, [-1])
+        others.map(abs, [-1])
+        print(engine.map(abs, [-1, -2]).values, engine.map(abs, [-3]).values)
+    over.set()
+"""
 
 
 @pytest.fixture
-def start_thread():
-    """Start threads of a name that wait; they end with the test."""
-    over = threading.Event()
-    started = []
+def run_beside(start_script):
+    """Run a program that has threads of some names; give what it says on stderr."""
 
-    def start(name):
-        thread = threading.Thread(target=over.wait, name=name)
-        thread.start()
-        started.append(thread)
+    def run(method, *names):
+        process = start_script(PROGRAM, method, *names)
+        printed, complaints = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, printed) == (0, "[1, 2] [3]\n")
+        return complaints
 
-    yield start
-    over.set()
-    for thread in started:
-        thread.join()
+    return run
 
 
-def test_a_fork_beside_threads_draws_one_warning_that_names_them(start_thread):
+def test_a_fork_beside_threads_draws_one_warning_that_names_them(run_beside):
     """Whichever thread holds a lock then, it is held in the worker for ever."""
-    start_thread("metrics")
-    start_thread("uploader")
-    with Engine("processes(max_workers=1, start_method='fork')") as engine:
-        with pytest.warns(RuntimeWarning) as caught:
-            values = engine.map(abs, [-1, -2]).values
-        again = engine.map(abs, [-3]).values
+    said = run_beside("fork", "metrics", "uploader")
 
-    told = [str(warning.message) for warning in caught if warning.category is RuntimeWarning]
-    assert (values, again) == ([1, 2], [3])
-    assert len(told) == 1
-    assert "forks while 2 other threads run (metrics, uploader)" in told[0]
-    assert "use start_method='forkserver' or 'spawn'" in told[0]
+    assert said.count("RuntimeWarning") == 1
+    assert "forks while 2 other threads run (metrics, uploader)" in said
+    assert "use start_method='forkserver' or 'spawn'" in said
 
 
-def test_a_fork_beside_our_own_threads_draws_none():
+def test_a_fork_beside_our_own_threads_draws_none(run_beside):
     """Another strategy of processes, or a loop of coroutines, is no reason to warn."""
-
-    async def absolute(number):
-        return abs(number)
-
-    with (
-        Engine("asyncio") as coroutines,
-        Engine("processes(max_workers=1)") as processes,
-        Engine("processes(max_workers=1, start_method='fork')") as engine,
-    ):
-        coroutines.map(absolute, [-1, -2])
-        processes.map(abs, [-1, -2])
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", RuntimeWarning)
-            assert engine.map(abs, [-1]).values == [1]
+    assert "RuntimeWarning" not in run_beside("fork")
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
-def test_other_start_methods_draw_none(start_thread, method):
+def test_other_start_methods_draw_none(run_beside, method):
     """Nothing of the program is copied there."""
-    start_thread("metrics")
-    with Engine(f"processes(max_workers=1, start_method='{method}')") as engine:
-        assert engine.map(abs, [-1]).values == [1]
+    assert "RuntimeWarning" not in run_beside(method, "metrics")
