@@ -51,6 +51,11 @@ class Outbox:
             self.ring()
         return len(self.unread) >= self._bound
 
+    def rouse(self) -> None:
+        """Rouse the consumer if it sleeps while there are outcomes."""
+        if self._asleep and self.unread:
+            self.ring()
+
     def ring(self) -> None:
         """Rouse the consumer, to look around even if there is no outcome."""
         self._asleep = False

@@ -135,6 +135,8 @@ class Dispatcher:
             self._forget_functions()
             self._begin_stops(stopping)
             self._deal(selector)
+            for stream in self._streams:
+                stream.outbox.rouse()
             for key, _ in selector.select(self._patience(stopping)):
                 if key.data is None:
                     bell.answer()

@@ -269,8 +269,11 @@ class ProcessStream:
         return self._run[1]
 
     def settle(self, outcome: Outcome) -> None:
-        """Hand an outcome to the consumer."""
-        self.outbox.put(outcome)
+        """Lay an outcome out for the consumer, whom the dispatcher rouses when it has done all.
+
+        One that is roused earlier takes the interpreter away from who keeps the workers busy.
+        """
+        self.outbox.unread.append(outcome)
         self.out -= 1
         if self.out == 0 and self.finished:
             self.outbox.ring()
