@@ -1,68 +1,95 @@
-"""Run the contests: ``python -m benchmarks [--only NAME] [--quick] [--json FILE]``."""
+"""Run the contests side by side, and show what they come to as tables."""
 
 import argparse
 import json
-import platform
 import sys
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import attrs
 
-from benchmarks.contest import Row, run_contest
+from benchmarks.contest import is_ours
 from benchmarks.contests import CONTESTS
+from benchmarks.machine import this_machine
+from benchmarks.page import Found, PageError, markdown, plain, read_page, with_tables
+from benchmarks.rounds import run_contest
 
-PEERS = ["joblib", "loky", "mpire", "pebble", "aiometer", "langchain-core"]
+ROUNDS = 3
 
 
-def main() -> None:
-    """Run what is asked for and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", action="append", choices=sorted(CONTESTS), help="one contest")
-    parser.add_argument("--quick", action="store_true", help="small sizes, one round")
-    parser.add_argument("--rounds", type=int, help="how often each contender runs")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+def main() -> int:
+    """Run what is asked for; give 1 if one of ours gave no figures, whatever the marks say."""
+    parser = _parser()
     asked = parser.parse_args()
-    rounds = asked.rounds or (1 if asked.quick else 3)
-    print(_machine())
-    rows: list[Row] = []
-    for name in asked.only or CONTESTS:
-        found = run_contest(CONTESTS[name], rounds=rounds, quick=asked.quick)
-        rows += found
-        _show(found)
-    if asked.json:
-        document = {"machine": _machine(), "rows": [attrs.asdict(row) for row in rows]}
-        asked.json.write_text(json.dumps(document, indent=1))
-
-
-def _machine() -> str:
-    versions = [f"{name} {_version(name)}" for name in PEERS]
-    now = datetime.now(UTC).date().isoformat()
-    return (
-        f"{now}, CPython {platform.python_version()}, {platform.machine()}, {', '.join(versions)}"
-    )
-
-
-def _version(name: str) -> str:
+    machine, command = this_machine(), " ".join(["python -m benchmarks", *_settings(asked)])
     try:
-        return version(name)
-    except PackageNotFoundError:
-        return "missing"
+        page = "" if asked.markdown is None else read_page(asked.markdown)
+    except PageError as error:
+        parser.error(str(error))
+    for file in (asked.json, asked.markdown):
+        if file is not None and not file.parent.is_dir():
+            parser.error(f"there is no directory {str(file.parent)!r} to write {file.name} to")
+    print(machine)
+    found = _run(asked)
+    if asked.json is not None:
+        document = {
+            "command": command,
+            "machine": attrs.asdict(machine),
+            "rows": [attrs.asdict(row) for _, rows in found for row in rows],
+        }
+        asked.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if asked.markdown is not None:
+        text = with_tables(page, markdown(found, machine, command))
+        asked.markdown.write_text(text, encoding="utf-8")
+    return int(any(row.problem and is_ours(row.contender) for _, rows in found for row in rows))
 
 
-def _show(rows: list[Row]) -> None:
-    print(f"\n{rows[0].contest}: {rows[0].mark}")
-    for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:8.2f}x"
-        met = {True: "met", False: "MISSED", None: ""}[row.met]
-        others = ", ".join(
-            f"{key} {value:.1f}" for key, value in row.figures.items() if key != "value"
-        )
-        value = row.figures["value"]
-        print(f"  {row.contender:32} {value:10.2f} {row.unit:10} {ratio:>10} {met:7} {others}")
-    sys.stdout.flush()
+def _run(asked: argparse.Namespace) -> Found:
+    found = []
+    for name in dict.fromkeys(asked.only or CONTESTS):
+        contest = CONTESTS[name]
+        size = contest.quick if asked.quick else contest.size
+        rows = run_contest(contest, rounds=asked.rounds or _rounds(asked), size=size)
+        print(f"\n{plain(contest, rows)}", flush=True)
+        found.append((contest, rows))
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=sorted(CONTESTS),
+        metavar="NAME",
+        help=f"run this contest, and others so named, alone: {', '.join(CONTESTS)}",
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes and one round")
+    parser.add_argument(
+        "--rounds", type=_count, help=f"how often each contender runs; {ROUNDS} by default"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the tables there, between two marks"
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def _rounds(asked: argparse.Namespace) -> int:
+    return 1 if asked.quick else ROUNDS
+
+
+def _settings(asked: argparse.Namespace) -> list[str]:
+    """Give those of the options that say what was measured."""
+    quick = ["--quick"] if asked.quick else []
+    rounds = [f"--rounds {asked.rounds}"] if asked.rounds else []
+    return [*quick, *rounds, *(f"--only {name}" for name in asked.only or ())]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

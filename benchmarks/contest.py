@@ -1,10 +1,7 @@
-"""One contest: contenders that do the same work, each run in a process of its own, in turn."""
+"""A contest: contenders that do the same work, and the marks that ours are to meet."""
 
-import json
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
@@ -13,75 +10,118 @@ Contender = Callable[[int], Figures]
 
 
 @attrs.frozen
+class Mark:
+    """Bound one figure of ours.
+
+    Attributes:
+        figure: its name.
+        at_most: the greatest value that meets the mark.
+        against: the contender whose figure it is divided by; None to take it as it is.
+    """
+
+    figure: str
+    at_most: float
+    against: str | None = None
+
+    @property
+    def words(self) -> str:
+        """Say what is asked for."""
+        rival = "" if self.against is None else f" of {self.against}"
+        return f"{self.figure}: at most {self.at_most:g}{rival}"
+
+    def value(self, contender: str, medians: Mapping[str, Figures]) -> float | None:
+        """Give what is held against the mark; None where a figure that it takes is not there."""
+        figure = medians.get(contender, {}).get(self.figure)
+        if figure is None or self.against is None:
+            return figure
+        rival = medians.get(self.against, {}).get(self.figure)
+        return figure / rival if rival else None
+
+
+@attrs.frozen
 class Contest:
     """Hold contenders for one piece of work.
 
     Attributes:
         name: what ``--only`` takes.
-        unit: what ``value`` of the figures is in.
-        size: how many tasks; ``quick`` for a short run.
+        work: what the contenders do, in a sentence.
+        size: how much of it; mostly how many tasks.
         quick: the size of a short run.
-        contenders: by name; ours first. Each takes the size and gives its figures.
-        mark: the bound, in words.
-        against: the contender that the ratio is to; None to compare with ``bound``.
-        at_most: the greatest ratio of ours that meets the mark.
+        contenders: by name, those of ours begin with ``stratagem``. Each takes the size and gives
+            its figures, which are named with their units; less is better.
+        marks: what ours are to meet.
+        patience: the seconds after which a contender is ended.
     """
 
     name: str
-    unit: str
+    work: str
     size: int
     quick: int
     contenders: Mapping[str, Contender]
-    mark: str
-    against: str | None = None
-    at_most: float = 1.0
+    marks: Sequence[Mark] = ()
+    patience: float = 300.0
+
+
+@attrs.frozen
+class Score:
+    """Hold what a contender has against a mark; only ours meet it or miss it."""
+
+    mark: Mark
+    value: float | None
+    met: bool | None
 
 
 @attrs.frozen
 class Row:
-    """Hold the medians of one contender."""
+    """Hold what a contender came to.
+
+    Attributes:
+        contest: the name of the contest.
+        contender: its own.
+        figures: the medians of all rounds.
+        scores: one for each mark.
+        rounds: the figures of each round.
+        problem: why there are no figures; None where there are.
+    """
 
     contest: str
     contender: str
-    unit: str
     figures: Figures
-    ratio: float | None
-    mark: str
-    met: bool | None
+    scores: Sequence[Score]
+    rounds: Sequence[Figures]
+    problem: str | None = None
 
 
-def run_contest(contest: Contest, *, rounds: int, quick: bool) -> list[Row]:
-    """Run the contenders in turn, A B A B, and give the median of each."""
-    size = contest.quick if quick else contest.size
-    taken: dict[str, list[Figures]] = {name: [] for name in contest.contenders}
-    for _ in range(rounds):
-        for name, figures in taken.items():
-            figures.append(_run_alone(contest.name, name, size))
-    medians = {name: _medians(figures) for name, figures in taken.items()}
-    return [_row(contest, name, medians) for name in medians]
+def is_ours(contender: str) -> bool:
+    """Tell whether the marks hold for a contender."""
+    return contender.startswith("stratagem")
 
 
-def _run_alone(contest: str, contender: str, size: int) -> Figures:
-    command = [sys.executable, "-m", "benchmarks.alone", contest, contender, str(size)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    if done.returncode != 0:
-        raise RuntimeError(f"{contest} {contender} failed:\n{done.stderr[-2000:]}")
-    figures: Figures = json.loads(done.stdout.strip().splitlines()[-1])
-    return figures
+def judge(
+    contest: Contest, taken: Mapping[str, Sequence[Figures]], problems: Mapping[str, str]
+) -> list[Row]:
+    """Make a row for each contender of the figures of its rounds, or of its problem."""
+    medians = {
+        name: _medians(rounds) for name, rounds in taken.items() if rounds and name not in problems
+    }
+    return [
+        Row(
+            contest.name,
+            name,
+            medians.get(name, {}),
+            [_score(mark, name, medians) for mark in contest.marks],
+            taken.get(name, ()),
+            problems.get(name),
+        )
+        for name in contest.contenders
+    ]
 
 
-def _medians(figures: list[Figures]) -> Figures:
-    return {key: statistics.median(one[key] for one in figures) for key in figures[0]}
+def _medians(rounds: Sequence[Figures]) -> Figures:
+    return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}
 
 
-def _row(contest: Contest, name: str, medians: dict[str, Figures]) -> Row:
-    ours = next(iter(contest.contenders))
-    value = medians[name]["value"]
-    ratio: float | None = None
-    if contest.against is not None:
-        ratio = value / medians[contest.against]["value"]
-    elif "bound" in medians[name]:
-        ratio = value / medians[name]["bound"]
-    is_ours = name == ours or name.startswith("stratagem")
-    met = None if ratio is None or not is_ours else ratio <= contest.at_most
-    return Row(contest.name, name, contest.unit, medians[name], ratio, contest.mark, met)
+def _score(mark: Mark, contender: str, medians: Mapping[str, Figures]) -> Score:
+    value = mark.value(contender, medians)
+    met = value <= mark.at_most if value is not None and is_ours(contender) else None
+    return Score(mark, value, met)

@@ -2,5 +2,7 @@
 
 from benchmarks.dispatch import DISPATCH
 from benchmarks.limits import LIMITS
+from benchmarks.listening import LISTENING
 
-CONTESTS = {contest.name: contest for contest in [*DISPATCH, *LIMITS]}
+ALL = [*DISPATCH, *LISTENING, *LIMITS]
+CONTESTS = {contest.name: contest for contest in ALL}

@@ -1,50 +1,63 @@
 """Cost of the engine: no-op tasks, microseconds each."""
 
 import asyncio
-import logging
-import os
-import resource
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from benchmarks.contest import Contender, Contest, Figures
+from benchmarks.contest import Contender, Contest, Figures, Mark
+from benchmarks.measure import per_task, seconds_of
 from benchmarks.work import nothing, suspend_once
 
-
-def _resident() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+IN_FLIGHT = 100
 
 
-def per_task(run: Callable[[int], object], size: int, warm: int = 200) -> Figures:
-    """Time ``run`` over ``size`` tasks, warmed up, in microseconds a task."""
-    run(warm)
-    before = _resident()
-    began = time.perf_counter()
-    run(size)
-    seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return {"value": seconds / size * 1e6, "peak MB over start": max(0.0, peak - before)}
-
-
-def ours(spec: str, function: Callable[[Any], Any], **options: Any) -> Contender:
-    """Run by our engine, one Outcome a task, nothing kept."""
+def ours(spec: str, function: Callable[[Any], Any]) -> Contender:
+    """Run by our engine, one Outcome a task, none kept."""
 
     def contender(size: int) -> Figures:
         import stratagem
 
-        engine = stratagem.Engine(spec, plugins=options.pop("plugins", None))
+        with stratagem.Engine(spec) as engine:
 
-        def run(count: int) -> None:
-            for outcome in engine.stream_map(function, range(count), **options):
-                assert outcome.ok
+            def run(count: int) -> None:
+                for outcome in engine.stream_map(function, range(count)):
+                    assert outcome.ok
 
-        with engine:
             return per_task(run, size)
 
     return contender
+
+
+def ours_on_callers_loop(use: Callable[[Any, int], Awaitable[None]]) -> Contender:
+    """Run by our engine, on the loop of the caller."""
+
+    def contender(size: int) -> Figures:
+        import stratagem
+
+        async def main(count: int) -> None:
+            await use(engine, count)
+
+        with stratagem.Engine(f"asyncio(max_concurrency={IN_FLIGHT})") as engine:
+            return per_task(lambda count: asyncio.run(main(count)), size)
+
+    return contender
+
+
+async def astream_list(engine: Any, count: int) -> None:
+    async for outcome in engine.astream([partial(suspend_once, item) for item in range(count)]):
+        assert outcome.ok
+
+
+async def astream_generator(engine: Any, count: int) -> None:
+    async for outcome in engine.astream(partial(suspend_once, item) for item in range(count)):
+        assert outcome.ok
+
+
+async def amap(engine: Any, count: int) -> None:
+    report = await engine.amap(suspend_once, range(count))
+    assert report.ok
 
 
 def joblib(**options: Any) -> Contender:
@@ -57,11 +70,18 @@ def joblib(**options: Any) -> Contender:
     return contender
 
 
+def joblib_cold(size: int) -> Figures:
+    from joblib import Parallel, delayed
+
+    seconds = seconds_of(lambda: Parallel(n_jobs=2)(delayed(nothing)(i) for i in range(size)))
+    return {"us a task": seconds / size * 1e6}
+
+
 def bare_loop(size: int) -> Figures:
     return per_task(lambda count: [nothing(i) for i in range(count)], size)
 
 
-def thread_pool_executor(size: int) -> Figures:
+def executor_submit(size: int) -> Figures:
     with ThreadPoolExecutor(8) as executor:
 
         def run(count: int) -> None:
@@ -71,9 +91,14 @@ def thread_pool_executor(size: int) -> Figures:
         return per_task(run, size)
 
 
+def executor_map(size: int) -> Figures:
+    with ThreadPoolExecutor(8) as executor:
+        return per_task(lambda count: list(executor.map(nothing, range(count))), size)
+
+
 def mpire(workers: int, start_method: str) -> Contender:
     def contender(size: int) -> Figures:
-        from mpire import WorkerPool
+        from mpire.pool import WorkerPool
 
         with WorkerPool(workers, start_method=start_method, keep_alive=True) as pool:
             return per_task(lambda count: pool.map(nothing, range(count)), size)
@@ -81,43 +106,27 @@ def mpire(workers: int, start_method: str) -> Contender:
     return contender
 
 
-async def _gather(count: int) -> None:
-    semaphore = asyncio.Semaphore(100)
-
-    async def one(item: int) -> object:
-        async with semaphore:
-            return await suspend_once(item)
-
-    await asyncio.gather(*(one(i) for i in range(count)))
-
-
 def gather_and_semaphore(size: int) -> Figures:
-    return per_task(lambda count: asyncio.run(_gather(count)), size)
+    async def main(count: int) -> None:
+        semaphore = asyncio.Semaphore(IN_FLIGHT)
+
+        async def one(item: int) -> object:
+            async with semaphore:
+                return await suspend_once(item)
+
+        await asyncio.gather(*(one(item) for item in range(count)))
+
+    return per_task(lambda count: asyncio.run(main(count)), size)
 
 
 def aiometer(size: int) -> Figures:
-    from functools import partial
-
     import aiometer
 
     def run(count: int) -> None:
-        calls = [partial(suspend_once, i) for i in range(count)]
-        asyncio.run(aiometer.run_all(calls, max_at_once=100))
+        calls = [partial(suspend_once, item) for item in range(count)]
+        asyncio.run(aiometer.run_all(calls, max_at_once=IN_FLIGHT))
 
     return per_task(run, size)
-
-
-def ours_on_callers_loop(size: int) -> Figures:
-    import stratagem
-
-    async def stream(engine: stratagem.Engine, count: int) -> None:
-        from functools import partial
-
-        async for outcome in engine.astream(partial(suspend_once, i) for i in range(count)):
-            assert outcome.ok
-
-    with stratagem.Engine("asyncio(max_concurrency=100)") as engine:
-        return per_task(lambda count: asyncio.run(stream(engine, count)), size)
 
 
 def process_pool_executor(size: int) -> Figures:
@@ -132,56 +141,17 @@ def pebble(size: int) -> Figures:
         return per_task(lambda count: list(pool.map(nothing, range(count)).result()), size // 10)
 
 
-class Listener:
-    """Listen to one hook."""
+def multiprocessing_pool(size: int) -> Figures:
+    from multiprocessing import Pool
 
-    from stratagem import hookimpl
+    with Pool(2) as pool:
+        return per_task(lambda count: pool.map(nothing, range(count)), size)
 
-    @hookimpl
-    def stratagem_after_task(self, outcome: Any) -> None:
-        """Do nothing."""
-
-
-def ours_with_log(size: int) -> Figures:
-    handler = logging.FileHandler(os.devnull)
-    logger = logging.getLogger("stratagem")
-    logger.addHandler(handler)
-    logger.propagate = False
-    logger.setLevel(logging.INFO)
-    return ours("threads", nothing)(size)
-
-
-def two_structlog_lines(size: int) -> Figures:
-    import structlog
-
-    logger = logging.getLogger("stratagem")
-    logger.addHandler(logging.FileHandler(os.devnull))
-    logger.propagate = False
-    logger.setLevel(logging.INFO)
-    log = structlog.wrap_logger(
-        logger,
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-    ).bind(run_id="0123456789ab", strategy="threads")
-
-    def run(count: int) -> None:
-        for index in range(2 * count):
-            log.info("task_succeeded", task_key=str(index), name="nothing", seconds=0.1)
-
-    return per_task(run, size)
-
-
-MICROSECONDS = "us a task"
 
 DISPATCH = [
     Contest(
         "sequential",
-        MICROSECONDS,
+        "No-op tasks, one after another.",
         100_000,
         20_000,
         {
@@ -189,75 +159,51 @@ DISPATCH = [
             "joblib n_jobs=1": joblib(n_jobs=1),
             "bare loop": bare_loop,
         },
-        "at most 1.5 of joblib n_jobs=1",
-        "joblib n_jobs=1",
-        1.5,
+        [Mark("us a task", 1.5, "joblib n_jobs=1")],
     ),
     Contest(
         "threads",
-        MICROSECONDS,
+        "No-op tasks, 8 threads.",
         100_000,
         20_000,
         {
             "stratagem": ours("threads", nothing),
-            "ThreadPoolExecutor": thread_pool_executor,
+            "ThreadPoolExecutor": executor_submit,
+            "ThreadPoolExecutor map": executor_map,
             "joblib threading": joblib(n_jobs=8, backend="threading"),
             "mpire threading": mpire(8, "threading"),
         },
-        "at most a fifth of ThreadPoolExecutor",
-        "ThreadPoolExecutor",
-        0.2,
+        [Mark("us a task", 0.2, "ThreadPoolExecutor")],
     ),
     Contest(
         "asyncio",
-        MICROSECONDS,
+        f"Coroutines that suspend once, {IN_FLIGHT} in flight.",
         100_000,
         20_000,
         {
-            "stratagem": ours("asyncio(max_concurrency=100)", suspend_once),
-            "stratagem on the caller's loop": ours_on_callers_loop,
+            "stratagem": ours(f"asyncio(max_concurrency={IN_FLIGHT})", suspend_once),
+            "stratagem astream, list": ours_on_callers_loop(astream_list),
+            "stratagem astream, generator": ours_on_callers_loop(astream_generator),
+            "stratagem amap": ours_on_callers_loop(amap),
             "gather + Semaphore": gather_and_semaphore,
             "aiometer": aiometer,
         },
-        "at most a quarter of gather + Semaphore",
-        "gather + Semaphore",
-        0.25,
+        [Mark("us a task", 0.25, "gather + Semaphore")],
     ),
     Contest(
         "processes",
-        MICROSECONDS,
+        "No-op tasks, 2 processes.",
         100_000,
         20_000,
         {
             "stratagem": ours("processes(max_workers=2)", nothing),
             "joblib warm": joblib(n_jobs=2),
-            "ProcessPoolExecutor": process_pool_executor,
-            "Pebble": pebble,
+            "joblib cold": joblib_cold,
+            "multiprocessing.Pool": multiprocessing_pool,
             "mpire": mpire(2, "forkserver"),
+            "Pebble": pebble,
+            "ProcessPoolExecutor": process_pool_executor,
         },
-        "at most joblib warm",
-        "joblib warm",
-        1.0,
-    ),
-    Contest(
-        "listener",
-        MICROSECONDS,
-        100_000,
-        20_000,
-        {
-            "stratagem, one listener": ours("sequential", nothing, plugins=[Listener()]),
-            "stratagem, none": ours("sequential", nothing),
-        },
-        "one listener costs at most 5 us a task",
-    ),
-    Contest(
-        "log",
-        MICROSECONDS,
-        20_000,
-        5_000,
-        {"stratagem, log to a file": ours_with_log, "two structlog lines": two_structlog_lines},
-        "at most two structlog lines a task",
-        "two structlog lines",
-        1.0,
+        [Mark("us a task", 1.0, "joblib warm")],
     ),
 ]
