@@ -1,8 +1,13 @@
 """Every contest there is."""
 
+from benchmarks.calls import CALLS
+from benchmarks.command_line import COMMAND_LINE
 from benchmarks.dispatch import DISPATCH
 from benchmarks.limits import LIMITS
 from benchmarks.listening import LISTENING
+from benchmarks.memory import MEMORY
+from benchmarks.nested import NESTED
+from benchmarks.start import START
 
-ALL = [*DISPATCH, *LISTENING, *LIMITS]
+ALL = [*DISPATCH, *LISTENING, *LIMITS, *CALLS, *NESTED, *MEMORY, *START, *COMMAND_LINE]
 CONTESTS = {contest.name: contest for contest in ALL}
