@@ -5,6 +5,7 @@ The last line of stdout is a JSON object of them; if there is none, that of stde
 
 import json
 import sys
+import traceback
 
 from benchmarks.contests import CONTESTS
 
@@ -16,7 +17,17 @@ def main() -> None:
         figures = CONTESTS[contest].contenders[contender](int(size))
     except ModuleNotFoundError as error:
         sys.exit(f"missing: {error.name}")
+    except Exception as error:
+        traceback.print_exc()
+        sys.exit(f"failed: {_first(error)!r}")
     print(json.dumps(figures))
+
+
+def _first(error: Exception) -> Exception:
+    """Give the first of a group of errors, whose own words say little."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 if __name__ == "__main__":

@@ -26,19 +26,35 @@ def latencies(size: int) -> list[float]:
 
 
 def settings(address: str) -> dict[str, Any]:
-    """Give what a client is made with: its own limits, which let 100 calls be made at once.
-
-    Let it keep every connection, and httpcore looks through all of them for each call: many
-    times what any contender costs.
-    """
     return {"base_url": address, "timeout": 60.0, "trust_env": False}
+
+
+def client_for_threads(address: str) -> "httpx.Client":
+    """Make a client that keeps every connection.
+
+    One that closes those beyond its limit now and then closes one that another thread has just
+    been given, and that call fails.
+    """
+    import httpx
+
+    limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+    return httpx.Client(**settings(address), limits=limits)
+
+
+def client_for_loop(address: str) -> "httpx.AsyncClient":
+    """Make a client with the limits that it comes with, which let 100 calls be made at once.
+
+    One that keeps every connection looks through all of them for each call: many times what any
+    contender costs.
+    """
+    import httpx
+
+    return httpx.AsyncClient(**settings(address))
 
 
 def in_threads(size: int, prepare: Callable[[Callable[[float], str]], Any]) -> Figures:
     """Time calls by one shared client; ``prepare`` gives what makes them all."""
-    import httpx
-
-    with serving() as address, httpx.Client(**settings(address)) as client:
+    with serving() as address, client_for_threads(address) as client:
 
         def call(seconds: float) -> str:
             return client.get(f"/{seconds}").raise_for_status().text
@@ -61,12 +77,10 @@ def ours_threads(size: int) -> Figures:
 
 
 def ours_asyncio(size: int) -> Figures:
-    import httpx
-
     import stratagem
 
     with serving() as address, stratagem.Engine(f"asyncio(max_concurrency={AT_ONCE})") as engine:
-        client = httpx.AsyncClient(**settings(address))
+        client = client_for_loop(address)
         call = caller(client)
         figures = over_bound(latencies(size), AT_ONCE, lambda given: engine.map(call, given).values)
         engine.run([client.aclose]).raise_for_errors()
@@ -86,10 +100,8 @@ def langchain_batch(size: int) -> Figures:
 
 def on_a_loop(size: int, run: Callable[[Call, list[float]], Coroutine[Any, Any, Any]]) -> Figures:
     """Time calls by one shared client on one loop; ``run`` makes them all."""
-    import httpx
-
     with serving() as address, asyncio.Runner() as runner:
-        client = httpx.AsyncClient(**settings(address))
+        client = client_for_loop(address)
         call = caller(client)
         figures = over_bound(latencies(size), AT_ONCE, lambda given: runner.run(run(call, given)))
         runner.run(client.aclose())
@@ -131,7 +143,7 @@ CALLS = [
         f"HTTP calls of lognormal latency (median {MEDIAN * 1000:g} ms, sigma {SIGMA:g}), "
         f"{AT_ONCE} at once.",
         1_000,
-        192,
+        256,
         {
             "stratagem threads": ours_threads,
             "stratagem asyncio": ours_asyncio,

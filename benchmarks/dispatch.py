@@ -179,7 +179,7 @@ DISPATCH = [
         "asyncio",
         f"Coroutines that suspend once, {IN_FLIGHT} in flight.",
         100_000,
-        20_000,
+        10_000,
         {
             "stratagem": ours(f"asyncio(max_concurrency={IN_FLIGHT})", suspend_once),
             "stratagem astream, list": ours_on_callers_loop(astream_list),

@@ -46,7 +46,7 @@ def markdown(found: Found, machine: Machine, command: str) -> str:
         header = _header(contest, rows)
         rule = ["---", *["---:"] * (len(header) - 2), "---"]
         body = [_cells(rows, row) for row in rows]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in [header, rule, *body])
+        table = "\n".join(_line(cells) for cells in [header, rule, *body])
         parts += [f"### {contest.name}", f"{contest.work}\nMark: {_marks(contest)}.", table]
     return "\n\n".join(parts)
 
@@ -73,6 +73,10 @@ def with_tables(text: str, tables: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     return f"{before}{begin}\n\n{tables}\n\n{end}{after}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
 def _marks(contest: Contest) -> str:

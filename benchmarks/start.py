@@ -47,7 +47,7 @@ START = [
         "import",
         "An import, over an interpreter that imports nothing.",
         10,
-        5,
+        3,
         {
             "stratagem": importing("stratagem"),
             "joblib": importing("joblib"),
@@ -59,7 +59,7 @@ START = [
         "list-strategies",
         "`stratagem strategies`, from the shell and back.",
         10,
-        5,
+        3,
         {"stratagem strategies": listing},
         [Mark("seconds", 0.5)],
     ),

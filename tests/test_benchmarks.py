@@ -109,8 +109,10 @@ def test_a_contender_that_does_not_end_is_ended():
 
 
 def test_a_contender_that_fails_says_why():
-    """The reason is what its process said last."""
-    with pytest.raises(ContenderError, match="stratagem thread") as caught:
+    """The reason is the error, and the traceback is kept."""
+    with pytest.raises(
+        ContenderError, match="^failed: KeyError\\('stratagem thread'\\)$"
+    ) as caught:
         run_alone(CONTESTS["nested"], "stratagem thread", 1)
 
     assert "Traceback" in caught.value.printed
@@ -208,7 +210,7 @@ def rows_of_the_race():
             "stratagem slow": [{"seconds": 15.04, "MB": 31}],
             "hare": [{"seconds": 2.0, "MB": 1234}],
         },
-        {"tortoise": "missing: tortoise"},
+        {"tortoise": "failed: OSError('a|b')"},
     )
 
 
@@ -229,7 +231,7 @@ Mark: seconds: at most 0.5 of hare; MB: at most 30.
 | stratagem | 0.50 | 3 | 0.25 | met |
 | stratagem slow | 15.0 | 31 | 7.52 | MISSED: seconds, MB |
 | hare | 2.00 | 1,234 | 1.00 |  |
-| tortoise |  |  |  | missing: tortoise |"""
+| tortoise |  |  |  | failed: OSError('a&#124;b') |"""
     )
 
 
@@ -242,7 +244,7 @@ def test_the_terminal_shows_the_same_in_columns():
         "stratagem          0.50      3    0.25  met",
         "stratagem slow     15.0     31    7.52  MISSED: seconds, MB",
         "hare               2.00  1,234    1.00",
-        "tortoise                                missing: tortoise",
+        "tortoise                                failed: OSError('a|b')",
     ]
 
 
