@@ -143,7 +143,7 @@ CALLS = [
         f"HTTP calls of lognormal latency (median {MEDIAN * 1000:g} ms, sigma {SIGMA:g}), "
         f"{AT_ONCE} at once.",
         1_000,
-        256,
+        192,
         {
             "stratagem threads": ours_threads,
             "stratagem asyncio": ours_asyncio,

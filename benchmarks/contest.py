@@ -78,6 +78,7 @@ class Row:
     Attributes:
         contest: the name of the contest.
         contender: its own.
+        size: how much work it did.
         figures: the medians of all rounds.
         scores: one for each mark.
         rounds: the figures of each round.
@@ -86,6 +87,7 @@ class Row:
 
     contest: str
     contender: str
+    size: int
     figures: Figures
     scores: Sequence[Score]
     rounds: Sequence[Figures]
@@ -98,7 +100,10 @@ def is_ours(contender: str) -> bool:
 
 
 def judge(
-    contest: Contest, taken: Mapping[str, Sequence[Figures]], problems: Mapping[str, str]
+    contest: Contest,
+    size: int,
+    taken: Mapping[str, Sequence[Figures]],
+    problems: Mapping[str, str],
 ) -> list[Row]:
     """Make a row for each contender of the figures of its rounds, or of its problem."""
     medians = {
@@ -108,6 +113,7 @@ def judge(
         Row(
             contest.name,
             name,
+            size,
             medians.get(name, {}),
             [_score(mark, name, medians) for mark in contest.marks],
             taken.get(name, ()),

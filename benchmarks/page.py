@@ -30,7 +30,7 @@ def plain(contest: Contest, rows: Sequence[Row]) -> str:
         ).rstrip()
         for line in cells
     ]
-    return "\n".join([f"{contest.name}: {contest.work}", f"Mark: {_marks(contest)}.", *lines])
+    return "\n".join([f"{contest.name}: {contest.work}", _asked(contest, rows), *lines])
 
 
 def markdown(found: Found, machine: Machine, command: str) -> str:
@@ -47,7 +47,7 @@ def markdown(found: Found, machine: Machine, command: str) -> str:
         rule = ["---", *["---:"] * (len(header) - 2), "---"]
         body = [_cells(rows, row) for row in rows]
         table = "\n".join(_line(cells) for cells in [header, rule, *body])
-        parts += [f"### {contest.name}", f"{contest.work}\nMark: {_marks(contest)}.", table]
+        parts += [f"### {contest.name}", f"{contest.work} {_asked(contest, rows)}", table]
     return "\n\n".join(parts)
 
 
@@ -79,8 +79,9 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
-def _marks(contest: Contest) -> str:
-    return "; ".join(mark.words for mark in contest.marks) or "none"
+def _asked(contest: Contest, rows: Sequence[Row]) -> str:
+    marks = "; ".join(mark.words for mark in contest.marks)
+    return f"Size {rows[0].size:,}. Mark: {marks}."
 
 
 def _figures(rows: Sequence[Row]) -> list[str]:

@@ -76,7 +76,7 @@ def run_contest(
             except ContenderError as error:
                 problems[name] = str(error)
                 print(f"{contest.name}, {name}: {error}\n{error.printed}", file=sys.stderr)
-    return judge(contest, taken, problems)
+    return judge(contest, size, taken, problems)
 
 
 @contextmanager

@@ -154,6 +154,7 @@ def test_marks_hold_for_ours_alone():
     """A mark is met or missed by ours; what it is held against is known of the others too."""
     rows = judge(
         RACE,
+        10,
         {
             "stratagem": [{"seconds": 1.0, "MB": 30.0}],
             "stratagem slow": [{"seconds": 1.5, "MB": 31.0}],
@@ -205,6 +206,7 @@ def test_the_peak_of_a_flight_is_the_most_that_were_in_it_at_once(tmp_path):
 def rows_of_the_race():
     return judge(
         RACE,
+        1_000,
         {
             "stratagem": [{"seconds": 0.5, "MB": 3}],
             "stratagem slow": [{"seconds": 15.04, "MB": 31}],
@@ -223,8 +225,7 @@ def test_markdown_shows_every_contest_as_a_table():
         """\
 ### race
 
-Run.
-Mark: seconds: at most 0.5 of hare; MB: at most 30.
+Run. Size 1,000. Mark: seconds: at most 0.5 of hare; MB: at most 30.
 
 | contender | seconds | MB | / hare | mark |
 | --- | ---: | ---: | ---: | --- |
@@ -239,7 +240,7 @@ def test_the_terminal_shows_the_same_in_columns():
     """Columns are aligned, and nothing trails."""
     assert plain(RACE, rows_of_the_race()).splitlines() == [
         "race: Run.",
-        "Mark: seconds: at most 0.5 of hare; MB: at most 30.",
+        "Size 1,000. Mark: seconds: at most 0.5 of hare; MB: at most 30.",
         "contender       seconds     MB  / hare  mark",
         "stratagem          0.50      3    0.25  met",
         "stratagem slow     15.0     31    7.52  MISSED: seconds, MB",
