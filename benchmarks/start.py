@@ -23,11 +23,11 @@ def python(*arguments: str) -> None:
     done.check_returncode()
 
 
-def importing(module: str) -> Contender:
+def importing(statement: str) -> Contender:
     """Take the difference to an interpreter that imports nothing, in turn with it."""
 
     def contender(size: int) -> Figures:
-        bare, whole = partial(python, "-c", "pass"), partial(python, "-c", f"import {module}")
+        bare, whole = partial(python, "-c", "pass"), partial(python, "-c", statement)
         whole()
         pairs = [(seconds_of(bare), seconds_of(whole)) for _ in range(size)]
         nothing, all_of_it = (statistics.median(column) for column in zip(*pairs, strict=True))
@@ -49,9 +49,9 @@ START = [
         10,
         3,
         {
-            "stratagem": importing("stratagem"),
-            "joblib": importing("joblib"),
-            "LangChain": importing("langchain_core.runnables"),
+            "stratagem": importing("import stratagem"),
+            "joblib": importing("import joblib"),
+            "LangChain": importing("from langchain_core.runnables import RunnableLambda"),
         },
         [Mark("ms of its own", 60)],
     ),
