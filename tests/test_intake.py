@@ -10,8 +10,9 @@ from contextvars import ContextVar, copy_context
 import pytest
 
 from stratagem import Task, Wait
-from stratagem.intake import READ_AHEAD, open_intake
+from stratagem.intake import READ_AHEAD
 from stratagem.loops import running_on
+from stratagem.opening import open_intake
 
 PATIENCE = 20.0
 word = ContextVar("word", default="unset")

@@ -3,8 +3,8 @@
 The tree stands on itself without a circle, lowest first:
 
 - ``errors``, ``hookspecs``, then ``task``: the values.
-- ``source``, ``intake``: where tasks come from; ``scope``, ``loops``, ``invoke``: what runs where
-  a task runs; ``report``; ``plugins``.
+- ``source``, ``intake``, ``async_intake``: where tasks come from; ``scope``, ``loops``,
+  ``event_loops``, ``invoke``: what runs where a task runs; ``report``; ``plugins``.
 - ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;
   ``strategy``, ``transport``.
 - ``specs``, ``selection``, ``configuration``: from a word to a strategy.
@@ -16,7 +16,8 @@ No module here imports a plugin: the strategies that ship with it live in ``stra
 and come in by entry point like any other.
 """
 
-from stratagem.async_stream import AsyncStream
+from typing import TYPE_CHECKING, Any
+
 from stratagem.default import (
     amap,
     arun,
@@ -68,6 +69,9 @@ from stratagem.source import Feed, TaskSource
 from stratagem.strategy import ExecutionStrategy, StreamingStrategy
 from stratagem.stream import Stream
 from stratagem.task import Outcome, Status, Task, Wait
+
+if TYPE_CHECKING:
+    from stratagem.async_stream import AsyncStream
 
 __all__ = [
     "AbandonedThreadsError",
@@ -125,3 +129,12 @@ __all__ = [
     "stream",
     "stream_map",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs asyncio when it is asked for: that costs as much as all the rest."""
+    if name == "AsyncStream":
+        from stratagem.async_stream import AsyncStream  # noqa: PLC0415
+
+        return AsyncStream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,10 +8,10 @@ from contextvars import copy_context
 from types import TracebackType
 from typing import Self
 
+from stratagem.event_loops import call_in_thread
 from stratagem.report import Report
 from stratagem.stream import Stream
 from stratagem.task import Outcome
-from stratagem.threads import call_in_thread
 
 __all__ = ["AsyncStream"]
 

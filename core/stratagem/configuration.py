@@ -1,7 +1,6 @@
 """Which strategy runs when the call names none: environment, project file, default."""
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +54,8 @@ def read_configuration(
 
 
 def _table(path: Path) -> dict[str, Any] | None:
+    import tomllib  # noqa: PLC0415 - most runs read no file
+
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

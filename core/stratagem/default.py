@@ -3,13 +3,16 @@
 import atexit
 import functools
 from collections.abc import Callable
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from stratagem.engine import AsyncStream, Callables, Engine, Items, Options
+from stratagem.engine import Callables, Engine, Items, Options
 from stratagem.report import Report
 from stratagem.selection import SpecLike
 from stratagem.strategy import ExecutionStrategy
 from stratagem.stream import Stream
+
+if TYPE_CHECKING:
+    from stratagem.async_stream import AsyncStream
 
 __all__ = [
     "amap",
@@ -64,7 +67,7 @@ async def amap(function: Callable[[Any], Any], items: Items, **options: Unpack[O
     return await default_engine().amap(function, items, **options)
 
 
-def astream(callables: Callables, **options: Unpack[Options]) -> AsyncStream:
+def astream(callables: Callables, **options: Unpack[Options]) -> "AsyncStream":
     """Give outcomes as they end while the loop goes on, as ``Engine.astream`` does."""
     return default_engine().astream(callables, **options)
 

@@ -1,17 +1,15 @@
 """The engine: one word chooses the strategy, everything else stays the same."""
 
-import asyncio
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from contextlib import nullcontext
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
-from stratagem.async_stream import AsyncStream
 from stratagem.configuration import read_configuration
 from stratagem.errors import CapabilityError, NestingError, SpecError
 from stratagem.invoke import callable_name
-from stratagem.loops import running_on
+from stratagem.loops import running_loop, running_on
 from stratagem.options import require_level
 from stratagem.plan import Plan
 from stratagem.plugins import Plugins
@@ -23,9 +21,11 @@ from stratagem.signals import interruptible
 from stratagem.specs import Spec
 from stratagem.strategy import ExecutionStrategy, warn_of_late_binding
 from stratagem.stream import KEEP, Stream
-from stratagem.threads import call_in_thread
 
-__all__ = ["AsyncStream", "Engine", "Options"]
+if TYPE_CHECKING:
+    from stratagem.async_stream import AsyncStream
+
+__all__ = ["Engine", "Options"]
 
 Callables = Iterable[Callable[[], Any]] | AsyncIterable[Callable[[], Any]]
 Items = Iterable[Any] | AsyncIterable[Any]
@@ -146,7 +146,9 @@ class Engine:
         Call it where a loop runs; otherwise as ``run``.
         """
         warn_of_late_binding(callables, stacklevel=2)
-        loop = asyncio.get_running_loop()
+        from stratagem.async_stream import AsyncStream  # noqa: PLC0415 - asyncio is slow to import
+
+        loop = running_loop()
         with running_on(loop):
             return AsyncStream(
                 self._open(None, callables, options.get("keep", KEEP), options), loop
@@ -155,8 +157,10 @@ class Engine:
     async def _collect_async(
         self, function: Callable[[Any], Any] | None, items: Items, options: Options
     ) -> Report:
-        with running_on(asyncio.get_running_loop()):
+        with running_on(running_loop()):
             stream = self._open(function, items, None, options)
+        from stratagem.event_loops import call_in_thread  # noqa: PLC0415 - asyncio is slow to import
+
         return await call_in_thread(stream.collect, on_cancel=stream.stop)
 
     def strategy(self, spec: "SpecLike | None" = None) -> ExecutionStrategy:

@@ -26,7 +26,6 @@
     LateBindingWarning (UserWarning)      several callables share one loop variable
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +101,8 @@ class UnknownStrategyError(SpecError):
     ) -> None:
         self.name = name
         names = sorted(known)
+        import difflib  # noqa: PLC0415 - needed only to complain
+
         near = difflib.get_close_matches(name, names, n=max(1, len(names)), cutoff=0.5)
         self.known = near + [other for other in names if other not in near]
         problem = f"unknown strategy {name!r}; known are: {', '.join(self.known) or 'none'}"

@@ -1,23 +1,21 @@
-"""The caller's input as a source of tasks: a sequence, or an iterable, plain or async.
+"""The caller's input as a source of tasks: a sequence, or an iterable.
 
 A sequence is read in place.
 Anything else is read by one reader of its own, a bounded read-ahead in front,
 so that finished outcomes flow while the input blocks, and closing never waits for it.
 """
 
-import asyncio
 import itertools
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import Context
-from typing import Any, cast
+from typing import Any
 
-from stratagem.loops import calling_loop
 from stratagem.source import TaskSource
 from stratagem.task import Task, Wait
 
-__all__ = ["AsyncIntake", "Intake", "IteratorIntake", "SequenceIntake", "open_intake"]
+__all__ = ["Intake", "IteratorIntake", "ReadIntake", "SequenceIntake"]
 
 READ_AHEAD = 64
 _FOREVER = Wait()
@@ -88,7 +86,7 @@ class SequenceIntake(Intake):
         self._size = 0
 
 
-class _ReadIntake(Intake):
+class ReadIntake(Intake):
     """Hold the read-ahead between one reader and any number of takers."""
 
     def __init__(self, make: MakeTask) -> None:
@@ -134,7 +132,7 @@ class _ReadIntake(Intake):
         self._resume_reader()
 
 
-class IteratorIntake(_ReadIntake):
+class IteratorIntake(ReadIntake):
     """Read an iterable in a thread of its own."""
 
     def __init__(self, items: Iterable[Any], make: MakeTask, context: Context) -> None:
@@ -198,127 +196,3 @@ def _explained(error: BaseException) -> BaseException:
             "(`cursor.fetchall()`), or connect with `check_same_thread=False`"
         )
     return error
-
-
-class AsyncIntake(_ReadIntake):
-    """Read an async iterable: on the caller's loop where there is one, else on one of its own."""
-
-    def __init__(self, items: AsyncIterable[Any], make: MakeTask, context: Context) -> None:
-        super().__init__(make)
-        self._items = items
-        self._context = context
-        self._loop = calling_loop()
-        self._room: asyncio.Event | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._started = False
-        self._cancelled = False
-        self._starting = threading.Lock()
-
-    def poll(self) -> Task | Wait | None:
-        """Give the task of the next item that was read; the first poll starts the reader."""
-        if not self._started:
-            with self._starting:
-                started, self._started = self._started, True
-            if not started and not self._closed:
-                self._start()
-        return super().poll()
-
-    def _start(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._start_on_loop)
-        else:
-            threading.Thread(
-                target=self._context.run,
-                args=(asyncio.run, self._read_all()),
-                name="stratagem-reader",
-                daemon=True,
-            ).start()
-
-    def _start_on_loop(self) -> None:
-        assert self._loop is not None
-        self._reader = self._loop.create_task(self._read_all(), context=self._context)
-
-    async def _read_all(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._reader = cast("asyncio.Task[None]", asyncio.current_task())
-        self._room = asyncio.Event()
-        failure: BaseException | None = None
-        try:
-            await self._read_until_closed(self._room)
-        except asyncio.CancelledError as error:
-            failure = None if self._closed else error
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer
-            failure = error
-        self._finish(failure)
-
-    async def _read_until_closed(self, room: asyncio.Event) -> None:
-        iterator = aiter(self._items)
-        index = 0
-        try:
-            while not (self._closed or self._over):
-                try:
-                    item = await anext(iterator)
-                except StopAsyncIteration:
-                    return
-                self._read.append((index, item))
-                index += 1
-                self.wake()
-                await self._wait_for_room(room)
-        finally:
-            close = getattr(iterator, "aclose", None)
-            if close is not None:
-                await close()
-
-    async def _wait_for_room(self, room: asyncio.Event) -> None:
-        while len(self._read) >= READ_AHEAD and not (self._closed or self._over):
-            room.clear()
-            self._reader_waits = True
-            if len(self._read) >= READ_AHEAD and not (self._closed or self._over):
-                await room.wait()
-            self._reader_waits = False
-
-    def _resume_reader(self) -> None:
-        loop, room = self._loop, self._room
-        if loop is None or room is None:
-            return
-        try:
-            loop.call_soon_threadsafe(room.set)
-        except RuntimeError:  # the reader's loop has ended, and the reader with it
-            return
-
-    def close(self) -> None:
-        """Give nothing more, and cancel the reader, once: a second time would cut its end short."""
-        super().close()
-        with self._starting:
-            cancelled, self._cancelled = self._cancelled, True
-        loop, reader = self._loop, self._reader
-        if cancelled or loop is None or reader is None:
-            return
-        try:
-            loop.call_soon_threadsafe(reader.cancel)
-        except RuntimeError:  # the reader's loop has ended, and the reader with it
-            return
-
-
-def open_intake(
-    items: Iterable[Any] | AsyncIterable[Any], make: MakeTask, context: Context
-) -> Intake:
-    """Give the intake that fits ``items``.
-
-    Args:
-        items: a sequence, any other iterable, or an async iterable.
-        make: called with index and item, gives the task.
-        context: what the code that reads the items runs in, a copy of it.
-
-    Raises:
-        TypeError: ``items`` can't be iterated.
-    """
-    if isinstance(items, Sequence) and not isinstance(items, str | bytes | bytearray):
-        return SequenceIntake(items, make)
-    if isinstance(items, AsyncIterable):
-        return AsyncIntake(items, make, context.copy())
-    if isinstance(items, Iterable):
-        return IteratorIntake(items, make, context.copy())
-    raise TypeError(
-        f"the input must be iterable, plainly or asynchronously, not {type(items).__name__!r}"
-    )

@@ -11,7 +11,6 @@ from time import time as _now
 from types import FunctionType, MethodType
 from typing import Any
 
-from stratagem.loops import run_alone
 from stratagem.scope import Hold, enter_task, run_scope
 from stratagem.task import Outcome, Status, Task
 
@@ -19,11 +18,19 @@ __all__ = [
     "callable_name",
     "enter",
     "failed",
+    "finish_alone",
     "invoke",
     "is_async",
     "is_awaitable",
     "succeeded",
 ]
+
+
+def finish_alone(awaitable: Awaitable[Any]) -> Any:
+    """Run ``awaitable`` on a loop made for it, also where a loop runs already."""
+    from stratagem.event_loops import run_alone  # noqa: PLC0415 - asyncio is slow to import
+
+    return run_alone(awaitable)
 
 
 _new = object.__new__
@@ -35,7 +42,7 @@ _PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict,
 def invoke(
     task: Task,
     *,
-    finish: Callable[[Awaitable[Any]], Any] = run_alone,
+    finish: Callable[[Awaitable[Any]], Any] = finish_alone,
     hold: Hold | None = None,
     worker: str | None = None,
 ) -> Outcome:

@@ -1,14 +1,12 @@
 """Children of a task, run by the strategy that runs the task."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from stratagem.errors import NestingError
-from stratagem.loops import running_on
+from stratagem.loops import running_loop, running_on
 from stratagem.scope import Scope, current_task, run_scope
 from stratagem.strategy import as_call, warn_of_late_binding
-from stratagem.threads import call_in_thread
 
 __all__ = ["nested", "nested_async"]
 
@@ -24,7 +22,7 @@ def nested(callables: Sequence[Callable[[], Any]]) -> list[Any]:
     """
     scope = _scope("nested")
     try:
-        asyncio.get_running_loop()
+        running_loop()
     except RuntimeError:
         warn_of_late_binding(callables, stacklevel=2)
         return scope.open_children(callables).values()
@@ -42,9 +40,11 @@ async def nested_async(
         NestingError: called outside a task.
         Exception: the first failure in time, as it was raised.
     """
+    from stratagem.event_loops import call_in_thread  # noqa: PLC0415 - asyncio is slow to import
+
     scope = _scope("nested_async")
     warn_of_late_binding(callables, stacklevel=2)
-    with running_on(asyncio.get_running_loop()):
+    with running_on(running_loop()):
         children = scope.open_children([as_call(given) for given in callables])
     return await call_in_thread(children.values, on_cancel=children.stop)
 

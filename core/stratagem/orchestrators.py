@@ -16,8 +16,7 @@ from typing import Any, Protocol
 import attrs
 
 from stratagem.default import default_engine
-from stratagem.invoke import is_async, is_awaitable
-from stratagem.loops import run_alone
+from stratagem.invoke import finish_alone, is_async, is_awaitable
 from stratagem.selection import SpecLike
 from stratagem.strategy import ExecutionStrategy
 from stratagem.task import Outcome
@@ -141,7 +140,7 @@ class IdeaToQuestionsOrchestrator:
         self, idea: object, users: list[Agent], asked: dict[int, "_Ask"]
     ) -> Iterator["_Ask"]:
         made: Any = self._generate(idea)
-        questions = run_alone(made) if is_awaitable(made) else made
+        questions = finish_alone(made) if is_awaitable(made) else made
         for position, question in enumerate(questions):
             yield from _asks(position, question, users, asked)
 

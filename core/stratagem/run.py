@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ observed_strategies: ContextVar[tuple[object, ...]] = ContextVar("stratagem_obse
 
 
 def _new_id() -> str:
-    return secrets.token_hex(6)
+    return os.urandom(6).hex()
 
 
 @attrs.define(eq=False)

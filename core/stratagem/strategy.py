@@ -1,6 +1,5 @@
 """What a strategy is: it turns a source of tasks into a stream of outcomes."""
 
-import asyncio
 import inspect
 import warnings
 from abc import ABC, abstractmethod
@@ -12,11 +11,10 @@ from typing import Any, Self, TypeVar
 from stratagem.errors import LateBindingWarning, TaskCancelledError, TaskLostError
 from stratagem.intake import SequenceIntake
 from stratagem.invoke import callable_name, failed, invoke, is_awaitable
-from stratagem.loops import running_on
+from stratagem.loops import running_loop, running_on
 from stratagem.scope import Scope, current_task, run_scope
 from stratagem.source import TaskSource
 from stratagem.task import Outcome, Status, Task, raisable
-from stratagem.threads import call_in_thread
 
 __all__ = ["ExecutionStrategy", "StreamingStrategy"]
 
@@ -133,8 +131,10 @@ class StreamingStrategy(ExecutionStrategy):
 
         Otherwise as ``run_tasks``.
         """
+        from stratagem.event_loops import call_in_thread  # noqa: PLC0415 - asyncio is slow to import
+
         warn_of_late_binding(callables, stacklevel=2)
-        with running_on(asyncio.get_running_loop()):
+        with running_on(running_loop()):
             batch = Batch([as_call(given) for given in callables], self)
         try:
             return await call_in_thread(

@@ -17,10 +17,10 @@ from stratagem.errors import (
     TaskCancelledError,
     TaskLostError,
 )
-from stratagem.intake import open_intake
 from stratagem.invoke import failed
 from stratagem.loops import running_on
 from stratagem.numbering import Numbering
+from stratagem.opening import open_intake
 from stratagem.plan import Plan
 from stratagem.report import Report
 from stratagem.run import Announcer, Run

@@ -4,7 +4,6 @@ The executor of the standard library joins its threads when the interpreter exit
 so that one task that never returns keeps the program alive; these do not.
 """
 
-import asyncio
 import heapq
 import itertools
 import logging
@@ -13,15 +12,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextvars import copy_context
 from pathlib import Path
-from typing import Any, TypeVar
 
-from stratagem.loops import running_on
+__all__ = ["Clock", "Crew", "not_an_end", "stack_of"]
 
-__all__ = ["Clock", "Crew", "call_in_thread", "not_an_end", "stack_of"]
-
-T = TypeVar("T")
 _log = logging.getLogger("stratagem")
 
 
@@ -145,51 +139,6 @@ def stack_of(thread: threading.Thread | None) -> str:
 
 def _is_ours(filename: str) -> bool:
     return Path(filename).parent.name in {"stratagem", "stratagem_builtin"}
-
-
-async def call_in_thread(function: Callable[[], T], *, on_cancel: Callable[[], None]) -> T:
-    """Run ``function`` in a daemon thread, in this context, while the loop goes on.
-
-    Strategies started by it run async tasks on this loop.
-
-    Args:
-        function: what to run.
-        on_cancel: called when this coroutine is cancelled; it must bring ``function`` to its end,
-            which is waited for.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(value: Any, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is None:
-            done.set_result(value)
-        else:
-            done.set_exception(not_an_end(error))
-
-    def run() -> None:
-        value, failure = None, None
-        try:
-            with running_on(loop):
-                value = function()
-        except BaseException as error:  # noqa: BLE001 - handed to the one who awaits
-            failure = error
-        try:
-            loop.call_soon_threadsafe(settle, value, failure)
-        except RuntimeError:  # the loop has closed: nobody awaits any more
-            return
-
-    context = copy_context()
-    threading.Thread(target=context.run, args=(run,), name="stratagem-bridge", daemon=True).start()
-    try:
-        return await asyncio.shield(done)
-    except asyncio.CancelledError:
-        on_cancel()
-        await asyncio.wait([done])
-        if not done.cancelled():
-            done.exception()
-        raise
 
 
 def not_an_end(error: BaseException) -> BaseException:

@@ -21,8 +21,9 @@ from stratagem import (
     TaskTimeoutError,
 )
 from stratagem.consuming import outcomes_of
+from stratagem.event_loops import LoopThread, close_unbegun
 from stratagem.invoke import enter, failed, is_async, is_awaitable, succeeded, without_own_frames
-from stratagem.loops import LoopThread, calling_loop, close_unbegun
+from stratagem.loops import calling_loop
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
 from stratagem.scope import current_hold

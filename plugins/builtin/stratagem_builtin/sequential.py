@@ -6,7 +6,8 @@ from threading import current_thread
 from typing import Any
 
 from stratagem import Outcome, StreamingStrategy, TaskSource, invoke
-from stratagem.loops import LoopThread, calling_loop, run_on
+from stratagem.event_loops import LoopThread, run_on
+from stratagem.loops import calling_loop
 
 __all__ = ["SequentialStrategy"]
 

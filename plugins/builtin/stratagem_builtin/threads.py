@@ -26,14 +26,9 @@ from stratagem import (
     invoke,
 )
 from stratagem.consuming import outcomes_of
+from stratagem.event_loops import LoopThread, close_unbegun, finish_async, result_of
 from stratagem.invoke import failed
-from stratagem.loops import (
-    LoopThread,
-    calling_loop,
-    close_unbegun,
-    finish_async,
-    result_of,
-)
+from stratagem.loops import calling_loop
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
 from stratagem.scope import current_hold

@@ -20,8 +20,8 @@ from typing import Any, cast
 import attrs
 
 from stratagem import Outcome, Task, TransportError, current_task
+from stratagem.event_loops import ContainedExit, finish_async
 from stratagem.invoke import invoke, is_awaitable
-from stratagem.loops import ContainedExit, finish_async
 from stratagem.scope import Scope, run_scope
 from stratagem.strategy import Batch
 from stratagem.transport import decode, encode, encode_error, safe_repr

@@ -1,0 +1,193 @@
+"""Event loops at work: a long-lived one in a thread of its own, and what crosses over to one.
+
+Imported where a coroutine is about to run, since asyncio costs as much as all the rest.
+"""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError, Future, wait
+from contextlib import suppress
+from contextvars import copy_context
+from inspect import CORO_CREATED, getcoroutinestate, iscoroutine
+from typing import Any, TypeVar
+
+from stratagem.loops import LOOK_UP, running_on
+from stratagem.threads import not_an_end
+
+__all__ = [
+    "ContainedExit",
+    "LoopThread",
+    "call_in_thread",
+    "close_unbegun",
+    "finish_async",
+    "result_of",
+    "run_alone",
+    "run_on",
+]
+
+T = TypeVar("T")
+
+
+class ContainedExit(Exception):
+    """Carry an exception that would end the event loop, such as SystemExit, out of it."""
+
+    def __init__(self, original: BaseException) -> None:
+        super().__init__(original)
+        self.original = original
+
+
+async def finish_async(awaitable: Awaitable[Any]) -> Any:
+    """Await ``awaitable`` as a coroutine that never raises what would end its loop."""
+    try:
+        return await awaitable
+    except (SystemExit, KeyboardInterrupt) as error:
+        contained = ContainedExit(error)
+    raise contained
+
+
+def result_of(future: "Future[Any]") -> Any:
+    """Wait for what ``finish_async`` gives, and raise what was truly raised there."""
+    try:
+        return future.result()
+    except ContainedExit as contained:
+        original = contained.original
+    except CancelledError:
+        original = asyncio.CancelledError()
+    raise original
+
+
+def close_unbegun(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop) -> None:
+    """Close, on its loop, a coroutine that was cancelled before it began: nobody will await it."""
+
+    def close() -> None:
+        if iscoroutine(awaitable) and getcoroutinestate(awaitable) == CORO_CREATED:
+            awaitable.close()
+
+    with suppress(RuntimeError):  # the loop has closed
+        loop.call_soon_threadsafe(close)
+
+
+class LoopThread:
+    """Own one event loop in a daemon thread, from the first use until ``close``.
+
+    What is bound to a loop, an HTTP client say, lives from batch to batch.
+    """
+
+    def __init__(self, name: str = "stratagem-loop") -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Give the loop, started now if need be."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=_serve, args=(self._loop,), name=self._name, daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    def close(self, grace: float = 5.0) -> None:
+        """Stop the loop, cancel what runs on it, and give its descriptors back.
+
+        Waits up to ``grace`` seconds for tasks that will not be cancelled, then leaves the thread.
+        """
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None:
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        if thread is not threading.current_thread():
+            thread.join(grace)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def run_on(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[Any]) -> Any:
+    """Run ``awaitable`` on ``loop`` from another thread, in this thread's context; wait for it."""
+    future = asyncio.run_coroutine_threadsafe(finish_async(awaitable), loop)
+    while not future.done():
+        wait([future], LOOK_UP)
+    return result_of(future)
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def run_alone(awaitable: Awaitable[Any]) -> Any:
+    """Run ``awaitable`` on a loop made for it, also where a loop runs already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_awaited(awaitable))
+    loop_thread = LoopThread("stratagem-await")
+    try:
+        return run_on(loop_thread.loop, awaitable)
+    finally:
+        loop_thread.close()
+
+
+async def call_in_thread(function: Callable[[], T], *, on_cancel: Callable[[], None]) -> T:
+    """Run ``function`` in a daemon thread, in this context, while the loop goes on.
+
+    Strategies started by it run async tasks on this loop.
+
+    Args:
+        function: what to run.
+        on_cancel: called when this coroutine is cancelled; it must bring ``function`` to its end,
+            which is waited for.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(value)
+        else:
+            done.set_exception(not_an_end(error))
+
+    def run() -> None:
+        value, failure = None, None
+        try:
+            with running_on(loop):
+                value = function()
+        except BaseException as error:  # noqa: BLE001 - handed to the one who awaits
+            failure = error
+        try:
+            loop.call_soon_threadsafe(settle, value, failure)
+        except RuntimeError:  # the loop has closed: nobody awaits any more
+            return
+
+    context = copy_context()
+    threading.Thread(target=context.run, args=(run,), name="stratagem-bridge", daemon=True).start()
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        on_cancel()
+        await asyncio.wait([done])
+        if not done.cancelled():
+            done.exception()
+        raise
