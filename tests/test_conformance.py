@@ -22,14 +22,14 @@ class TenLines(ExecutionStrategy):
 
 SPECS = [
     "sequential",
-    "threads",
-    "threads(max_workers=1)",
-    "processes(max_workers=2)",
-    "asyncio",
-    "asyncio(max_concurrency=1)",
-    "retry(threads, wait_initial=0.01, wait_jitter=0)",
-    "retry(processes(max_workers=2), wait_initial=0.01, wait_jitter=0)",
-    "retry(asyncio, wait_initial=0.01, wait_jitter=0)",
+    "threads(grace=0.5)",
+    "threads(max_workers=1, grace=0.5)",
+    "processes(max_workers=2, grace=0.5)",
+    "asyncio(grace=0.5)",
+    "asyncio(max_concurrency=1, grace=0.5)",
+    "retry(threads(grace=0.5), attempts=2, wait_initial=0.01, wait_jitter=0)",
+    "retry(processes(max_workers=2, grace=0.5), attempts=2, wait_initial=0.01, wait_jitter=0)",
+    "retry(asyncio(grace=0.5), attempts=2, wait_initial=0.01, wait_jitter=0)",
     TenLines,
 ]
 

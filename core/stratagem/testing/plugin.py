@@ -1,6 +1,7 @@
 """The pytest plugin: fixtures that the conformance suite asks for."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,15 @@ if TYPE_CHECKING:
     from stratagem.strategy import ExecutionStrategy
     from stratagem.testing.recorder import EventRecorder
 
-__all__ = ["stratagem_engine", "stratagem_recorder", "stratagem_strategy"]
+__all__ = [
+    "make_strategy",
+    "stratagem_engine",
+    "stratagem_gate",
+    "stratagem_recorder",
+    "stratagem_strategy",
+]
+
+pytest.register_assert_rewrite("stratagem.testing.conformance")
 
 
 @pytest.fixture
@@ -38,8 +47,19 @@ def stratagem_strategy(
 
     The fixture ``stratagem_spec`` is yours: a spec, or a function that makes the strategy.
     """
-    made = (
-        stratagem_spec() if callable(stratagem_spec) else stratagem_engine.strategy(stratagem_spec)
-    )
-    with made as strategy:
+    with make_strategy(stratagem_engine, stratagem_spec) as strategy:
         yield strategy
+
+
+@pytest.fixture
+def stratagem_gate(tmp_path: Path) -> Iterator[Path]:
+    """Name a file that is not there until the test is over; tasks that never return wait for it."""
+    gate = tmp_path / "gate"
+    yield gate
+    gate.touch()
+
+
+def make_strategy(engine: "Engine", spec: Any) -> "ExecutionStrategy":
+    """Make the strategy that ``stratagem_spec`` stands for."""
+    made: ExecutionStrategy = spec() if callable(spec) else engine.strategy(spec)
+    return made

@@ -6,7 +6,7 @@ from stratagem.testing import StrategyConformance
 
 SPECS = [
     "retry(sequential, wait_initial=0, wait_jitter=0)",
-    "retry(retry(threads(max_workers=2), attempts=1), attempts=2, wait_initial=0, wait_jitter=0)",
+    "retry(retry(threads(grace=0.5), attempts=1), attempts=2, wait_initial=0, wait_jitter=0)",
 ]
 
 
