@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,3 +42,14 @@ def stratagem_spec(request: pytest.FixtureRequest) -> Any:
 
 class TestEveryStrategy(StrategyConformance):
     """Run the whole suite."""
+
+
+def test_the_page_of_testing_shows_the_tests_of_the_example_plugin():
+    """What the page has a third party write is what one has written, and what runs."""
+    root = Path(__file__).resolve().parents[1]
+    page = (root / "docs" / "testing.md").read_text(encoding="utf-8")
+    written = root / "plugins" / "example_retry" / "tests" / "test_retry_conformance.py"
+    shown = page.split("```python notest\n")[1].split("```")[0]
+
+    assert written.read_text(encoding="utf-8").endswith(shown)
+    assert page.count("```python notest") == 1

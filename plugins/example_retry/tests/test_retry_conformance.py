@@ -16,4 +16,13 @@ def stratagem_spec(request):
 
 
 class TestRetry(StrategyConformance):
-    """Run the whole suite."""
+    """Run the whole suite, and a promise of our own."""
+
+    def test_a_task_tried_again_is_announced_once(
+        self, stratagem_engine, stratagem_strategy, stratagem_recorder
+    ):
+        """However often it is tried, listeners hear of a task once."""
+        report = stratagem_engine.map(int, ["one"], strategy=stratagem_strategy)
+
+        assert report[0].attempts > 1
+        assert stratagem_recorder.keys == ["0"]
