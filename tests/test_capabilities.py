@@ -233,6 +233,24 @@ def test_coroutines_are_cancelled_at_once(engine, spec, stratagem_gate, tmp_path
     until(lambda: [lines(begun)[1:] for begun in notes] == [["over"], ["over"]])
 
 
+def test_asyncio_begins_nothing_once_it_is_asked_to_stop(engine, tmp_path):
+    """What was taken and waits for its turn on the loop never begins, and is ``cancelled``."""
+    begun, gate, ran = tmp_path / "begun", tmp_path / "gate", tmp_path / "ran"
+    waiting = [partial(tasks.square_and_note, ran, number) for number in range(5)]
+    calls = [partial(mischief.block_loop, begun, gate), *waiting]
+    stream = engine.stream(calls, strategy="asyncio(max_concurrency=6)")
+    consumer = threading.Thread(target=list, args=(stream,))
+    consumer.start()
+    until(begun.exists)
+    stream.stop()
+    gate.touch()
+    stream.close()
+    consumer.join(PATIENCE)
+
+    assert lines(ran) == []
+    assert set(statuses(stream.report[1:])) <= {"cancelled"}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_processes_are_killed_when_their_grace_is_over(method, stratagem_gate, tmp_path):
     """The task that runs is ``cancelled``, its process gone when ``close`` returns."""

@@ -233,7 +233,6 @@ def test_nothing_is_left_of_a_strategy_that_met_every_fault(spec):
         report = engine.run(calls)
     values = [outcome.value for outcome in report[::2]]
     found = [told(outcome) for outcome in report[1::2]]
-    del report
 
     assert values == [9] * len(met)
     assert found == [truth(fault, spec) for fault in met]

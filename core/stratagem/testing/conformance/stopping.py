@@ -43,6 +43,21 @@ class Stopping:
         assert stream.report.stopped == "closed"
         assert list(stream) == []
 
+    def test_nothing_begins_once_a_stream_is_closed(
+        self, stratagem_engine: Engine, stratagem_strategy: ExecutionStrategy, tmp_path: Path
+    ) -> None:
+        """What ran when ``close`` returned is all that ever ran, and all of it has its outcome."""
+        ran = tmp_path / "ran"
+        calls = (partial(tasks.square_and_note, ran, number) for number in itertools.count())
+        with stratagem_engine.stream(calls, strategy=stratagem_strategy) as stream:
+            next(stream)
+        when_closed = sorted(lines(ran), key=int)
+        stratagem_engine.map(tasks.square, range(20), strategy=stratagem_strategy)
+
+        assert sorted(lines(ran), key=int) == when_closed
+        assert [o.key for o in stream.report if o.ok] == when_closed
+        assert {o.status for o in stream.report} <= {"ok", "cancelled"}
+
     @pytest.mark.parametrize(
         "endless",
         [mischief.wait, mischief.wait_async, mischief.swallow_cancel, mischief.block_loop],

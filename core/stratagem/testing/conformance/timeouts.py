@@ -83,8 +83,8 @@ class Timeouts:
         assert isinstance(error, TaskTimeoutError)
         if stratagem_strategy.can_kill:
             assert not error.abandoned
-        elif stratagem_strategy.shares_memory and endless is not mischief.swallow_cancel:
-            assert error.abandoned is (endless is mischief.wait)
+        elif stratagem_strategy.shares_memory:
+            assert error.abandoned is (endless is not mischief.wait_async)
 
     def test_a_deadline_is_kept_while_the_consumer_is_busy(
         self, stratagem_strategy: ExecutionStrategy, stratagem_gate: Path, tmp_path: Path
@@ -111,15 +111,21 @@ class Timeouts:
 
         assert statuses([first, *rest]) == ["ok", "timeout"]
 
+    @pytest.mark.parametrize("own_session", [False, True])
     def test_the_processes_of_a_task_are_killed_with_it(
-        self, stratagem_strategy: ExecutionStrategy, stratagem_gate: Path, tmp_path: Path
+        self,
+        stratagem_strategy: ExecutionStrategy,
+        stratagem_gate: Path,
+        tmp_path: Path,
+        own_session: bool,  # noqa: FBT001 - pytest hands it over by name
     ) -> None:
         """Where tasks can be killed, one past its deadline is gone, and so is what it started."""
         _require_timeouts(stratagem_strategy)
         if not stratagem_strategy.can_kill:
             pytest.skip("a running task cannot be killed under this strategy, as it states")
         begun = tmp_path / "begun"
-        calls = [partial(mischief.start_child_and_wait, begun, stratagem_gate, own_session=False)]
+        start = partial(mischief.start_child_and_wait, own_session=own_session)
+        calls = [partial(start, begun, stratagem_gate)]
         outcomes = answers(stratagem_strategy, calls, timeouts={0: ENOUGH})
         pids = [int(pid) for line in lines(begun) for pid in line.split()]
 
