@@ -21,8 +21,6 @@ from stratagem.testing.waiting import PATIENCE, is_running, lines, note, until
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
-# Python 3.12 and later warn of a fork where threads run.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "strategies.md"
 CAPABILITIES = [

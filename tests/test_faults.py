@@ -18,8 +18,6 @@ from stratagem.testing.conformance.crashes import CRASHES
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
-# Python 3.12 and later warn of a fork where threads run.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 WORKERS = "processes(max_workers=2, start_method='{}', max_result_bytes=1_000_000)"
 APART = [WORKERS.format(method) for method in ("fork", "forkserver", "spawn")]

@@ -15,8 +15,6 @@ from stratagem.testing.conformance.answers import statuses
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
-# Python 3.12 and later warn of a fork where threads run.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 METHODS = ("fork", "forkserver", "spawn")
 SPECS = [

@@ -15,11 +15,6 @@ from stratagem.transport import DEEPEST, depth_exceeds
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
 METHODS = ["fork", "forkserver", "spawn"]
-# Python 3.12 and later warn of a fork where threads run, and so do we; other tests leave some.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*forks while.*:RuntimeWarning"),
-]
 
 
 @attrs.define

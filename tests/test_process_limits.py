@@ -16,11 +16,6 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can imp
 
 GIGABYTE = 2**30
 METHODS = ["fork", "forkserver", "spawn"]
-# Python 3.12 and later warn of a fork where threads run, and so do we; other tests leave some.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*forks while.*:RuntimeWarning"),
-]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -94,8 +94,6 @@ MAKERS = {
     ]
 }
 PLAIN = [name for name in MAKERS if "Async" not in name or "shipped" in name]
-# Python 3.12 and later warn of the fork that the executor of the standard library makes.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 class Agent:

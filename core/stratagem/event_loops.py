@@ -6,7 +6,7 @@ Imported where a coroutine is about to run, since asyncio costs as much as all t
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from contextvars import copy_context
 from inspect import CORO_CREATED, getcoroutinestate, iscoroutine
@@ -17,11 +17,11 @@ from stratagem.threads import not_an_end
 
 __all__ = [
     "ContainedExit",
+    "LoopCall",
     "LoopThread",
     "call_in_thread",
     "close_unbegun",
     "finish_async",
-    "result_of",
     "run_alone",
     "run_on",
 ]
@@ -46,26 +46,70 @@ async def finish_async(awaitable: Awaitable[Any]) -> Any:
     raise contained
 
 
-def result_of(future: "Future[Any]") -> Any:
-    """Wait for what ``finish_async`` gives, and raise what was truly raised there."""
-    try:
-        return future.result()
-    except ContainedExit as contained:
-        original = contained.original
-    except CancelledError:
-        original = asyncio.CancelledError()
-    raise original
+class LoopCall:
+    """Be an awaitable that runs on a loop, for one thread that waits for its result.
+
+    Unlike a future of ``asyncio.run_coroutine_threadsafe``, one that was cancelled is over only
+    when the coroutine is: it may swallow the cancel.
+    """
+
+    def __init__(self, awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop) -> None:
+        self._awaitable = awaitable
+        self._loop = loop
+        self._over: Future[Any] = Future()
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
+        loop.call_soon_threadsafe(self._start)
+
+    def _start(self) -> None:
+        if self._cancelled:
+            _close_if_unbegun(self._awaitable)
+            self._over.set_exception(asyncio.CancelledError())
+            return
+        self._task = self._loop.create_task(finish_async(self._awaitable))
+        self._task.add_done_callback(self._end)
+
+    def _end(self, task: "asyncio.Task[Any]") -> None:
+        if task.cancelled():
+            _close_if_unbegun(self._awaitable)
+            self._over.set_exception(asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            self._over.set_exception(error)
+        else:
+            self._over.set_result(task.result())
+
+    def cancel(self) -> None:
+        """Cancel it, from any thread; again, if it has swallowed the last one."""
+        self._cancelled = True
+        with suppress(RuntimeError):  # the loop has closed
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long at the most; tell whether it is over."""
+        return bool(wait([self._over], seconds).done)
+
+    def result(self) -> Any:
+        """Wait for it; give what it gave, or raise what it raised."""
+        try:
+            return self._over.result()
+        except ContainedExit as contained:
+            original = contained.original
+        raise original
 
 
 def close_unbegun(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop) -> None:
-    """Close, on its loop, a coroutine that was cancelled before it began: nobody will await it."""
-
-    def close() -> None:
-        if iscoroutine(awaitable) and getcoroutinestate(awaitable) == CORO_CREATED:
-            awaitable.close()
-
+    """Close, on its loop, a coroutine that nobody will await."""
     with suppress(RuntimeError):  # the loop has closed
-        loop.call_soon_threadsafe(close)
+        loop.call_soon_threadsafe(_close_if_unbegun, awaitable)
+
+
+def _close_if_unbegun(awaitable: Awaitable[Any]) -> None:
+    if iscoroutine(awaitable) and getcoroutinestate(awaitable) == CORO_CREATED:
+        awaitable.close()
 
 
 class LoopThread:
@@ -125,10 +169,10 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 def run_on(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[Any]) -> Any:
     """Run ``awaitable`` on ``loop`` from another thread, in this thread's context; wait for it."""
-    future = asyncio.run_coroutine_threadsafe(finish_async(awaitable), loop)
-    while not future.done():
-        wait([future], LOOK_UP)
-    return result_of(future)
+    call = LoopCall(awaitable, loop)
+    while not call.wait(LOOK_UP):
+        pass
+    return call.result()
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

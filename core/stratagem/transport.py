@@ -17,7 +17,7 @@ import cloudpickle
 
 from stratagem.errors import RemoteError, TransportError
 
-__all__ = ["decode", "decode_error", "encode", "encode_error"]
+__all__ = ["decode", "decode_error", "encode", "encode_error", "without_frames"]
 
 MESSAGE = 4_096
 TRACEBACK = 16_384
@@ -137,6 +137,15 @@ def decode(pickled: bytes, stage: str) -> Any:
         raise TransportError(
             stage, f"cannot be unpickled: {type(error).__name__}: {said}{hint}"
         ) from error
+
+
+def without_frames(error: TransportError) -> TransportError:
+    """Take the traceback off an error and its causes: the frames would keep alive what they saw."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def main_is_importable() -> bool:

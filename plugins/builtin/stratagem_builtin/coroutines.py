@@ -28,12 +28,14 @@ from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
 from stratagem.scope import current_hold
 from stratagem.slots import Slot, Slots, depth_below
+from stratagem.strategy import cancelled
 from stratagem.threads import Crew
 
 __all__ = ["AsyncStrategy"]
 
 CANCEL_AGAIN = (0.05, 0.2, 0.75)
 WORKER = "asyncio"
+BEFORE_IT_BEGAN = "the run was stopped before it began"
 
 
 class AsyncStrategy(StreamingStrategy):
@@ -271,9 +273,13 @@ class _LoopStream:
         runner.cancels, runner.status = 0, None
         runner.job = self._loop.create_task(self._run(runner, task), context=context)
 
-    async def _run(self, runner: _Runner, task: Task) -> None:  # noqa: C901 - one frame a task
+    async def _run(self, runner: _Runner, task: Task) -> None:  # noqa: C901, PLR0911 - one frame
         """Run ``task`` and what can be taken after it, until this context differs or it must go."""
         base, slot, put, slots = task.context, runner.slot, self.outbox.put, self._slots
+        if self.tasks.closed:
+            put(cancelled(task, BEFORE_IT_BEGAN))
+            self._leave(runner)
+            return
         while not self._gone:
             runner.task, runner.started_at, runner.began = task, _now(), _clock()
             if task.timeout is not None or self._stopping:
@@ -324,7 +330,7 @@ class _LoopStream:
 
     async def _call_sync(self, runner: _Runner, task: Task) -> Any:
         runner.in_thread = True
-        value, raised = await self._call_in_thread(task.call)
+        value, raised = await self._call_in_thread(runner, task.call)
         runner.in_thread = False
         if raised is not None:
             raise _Raised(raised)
@@ -336,7 +342,9 @@ class _LoopStream:
             raise asyncio.CancelledError
         return await value
 
-    async def _call_in_thread(self, call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    async def _call_in_thread(
+        self, runner: _Runner, call: Callable[[], Any]
+    ) -> tuple[Any, BaseException | None]:
         done: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
         context = copy_context()
 
@@ -346,6 +354,10 @@ class _LoopStream:
 
         def work() -> None:
             value, error = None, None
+            if self.tasks.closed:
+                runner.status = runner.status or Status.CANCELLED
+                self._on_loop(settle, None, asyncio.CancelledError())
+                return
             try:
                 value = context.run(call)
             except BaseException as raised:  # noqa: BLE001 - raised again where it is awaited

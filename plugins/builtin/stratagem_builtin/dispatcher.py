@@ -13,7 +13,7 @@ from stratagem import Outcome, Status, Task, TaskTimeoutError, TransportError
 from stratagem.errors import WorkerStartError
 from stratagem.invoke import failed, succeeded
 from stratagem.strategy import cancelled
-from stratagem.transport import decode, decode_error
+from stratagem.transport import decode, decode_error, without_frames
 from stratagem_builtin.bell import Bell
 from stratagem_builtin.handle import Handle, Sent, no_worker, start_worker
 from stratagem_builtin.memory_events import OutOfMemory
@@ -229,7 +229,7 @@ class Dispatcher:
             try:
                 function, given = stream.pack(task)
             except TransportError as error:
-                stream.settle(failed(task, error, Status.ERROR))
+                stream.settle(failed(task, without_frames(error), Status.ERROR))
                 continue
             number = next(self._numbers)
             worker.sent[number] = (stream, task)
@@ -301,7 +301,8 @@ class Dispatcher:
         try:
             value = decode(body, "decode_result")
         except TransportError as error:
-            outcome = failed(task, error, Status.ERROR, started_at, seconds, worker.name)
+            bare = without_frames(error)
+            outcome = failed(task, bare, Status.ERROR, started_at, seconds, worker.name)
         else:
             if kind == VALUE:
                 outcome = succeeded(task, value, started_at, seconds, worker.name)

@@ -5,7 +5,6 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import Future
 from functools import partial
 from threading import current_thread
 from time import monotonic
@@ -26,7 +25,7 @@ from stratagem import (
     invoke,
 )
 from stratagem.consuming import outcomes_of
-from stratagem.event_loops import LoopThread, close_unbegun, finish_async, result_of
+from stratagem.event_loops import LoopCall, LoopThread, close_unbegun
 from stratagem.invoke import failed
 from stratagem.loops import calling_loop
 from stratagem.options import require_count, require_seconds
@@ -37,6 +36,9 @@ from stratagem.strategy import cancelled
 from stratagem.threads import Clock, Crew, stack_of
 
 __all__ = ["ThreadPoolStrategy"]
+
+CANCEL_AGAIN = (0.05, 0.2, 0.75)
+"""Seconds after which a coroutine that swallows its cancel is cancelled again, at last given up."""
 
 
 class ThreadPoolStrategy(StreamingStrategy):
@@ -101,13 +103,15 @@ class _Seat:
         began: when that began, in ``time.monotonic()``.
         thread: the thread; None until it comes.
         awaited: what it waits for on the event loop; None for nothing.
+        cancels: how often that was cancelled because its task is overdue.
     """
 
     slot: Slot
     task: Task | None = None
     began: float = 0.0
     thread: threading.Thread | None = None
-    awaited: "Future[Any] | None" = None
+    awaited: LoopCall | None = None
+    cancels: int = 0
 
 
 class _ThreadStream:
@@ -146,8 +150,8 @@ class _ThreadStream:
         """Cancel async tasks; others have the grace to end by themselves."""
         self._stopping = True
         for seat in list(self._seats):
-            if seat.awaited is not None:
-                seat.awaited.cancel()
+            if (awaited := seat.awaited) is not None:
+                awaited.cancel()
 
     def give_up(self) -> bool:
         """Abandon what still runs; what is taken only now will not be run."""
@@ -240,18 +244,26 @@ class _ThreadStream:
                 self.wake()
             seat.task, seat.began = found, monotonic()
             if found.timeout is not None:
+                seat.cancels = 0
                 self._watch(seat, found.timeout)
             outcome = invoke(found, finish=finish, hold=slot, worker=worker)
             if found.timeout is not None and self._timed.pop(seat, self) is self:
                 return "timeout"
             seat.task = None
-            if self._stopping and isinstance(outcome.error, asyncio.CancelledError):
-                outcome = cancelled(found)
+            if isinstance(outcome.error, asyncio.CancelledError):
+                outcome = self._cancelled(seat, found, outcome)
             if put(outcome):
                 return "full"
             if slots.contended and slots.must_yield(self):
                 return "turn"
         return self._note_end(found)
+
+    def _cancelled(self, seat: _Seat, task: Task, outcome: Outcome) -> Outcome:
+        """Give the outcome of an async task that ended as cancelled: by us, or by itself."""
+        if seat.cancels and task.timeout is not None:
+            error: Exception = TaskTimeoutError(task.key, task.timeout)
+            return attrs.evolve(outcome, status=Status.TIMEOUT, error=error)
+        return cancelled(task) if self._stopping else outcome
 
     def _note_end(self, found: Task | Wait | None) -> str:
         if isinstance(found, Task):  # taken too late: the engine answers for it
@@ -282,14 +294,11 @@ class _ThreadStream:
         if self._stopping:
             close_unbegun(awaitable, loop)
             raise asyncio.CancelledError
-        seat.awaited = asyncio.run_coroutine_threadsafe(finish_async(awaitable), loop)
+        seat.awaited = call = LoopCall(awaitable, loop)
         if self._stopping:
-            seat.awaited.cancel()
+            call.cancel()
         try:
-            return result_of(seat.awaited)
-        except asyncio.CancelledError:
-            close_unbegun(awaitable, loop)
-            raise
+            return call.result()
         finally:
             seat.awaited = None
 
@@ -312,16 +321,20 @@ class _ThreadStream:
             task = seat.task
             if task is None or task.timeout is None:
                 continue
-            deadline = seat.began + task.timeout
+            deadline = seat.began + task.timeout + sum(CANCEL_AGAIN[: seat.cancels])
+            awaited = seat.awaited
             if deadline > now:
                 self._look_at(deadline)
+            elif awaited is not None and seat.cancels < len(CANCEL_AGAIN):
+                seat.cancels += 1
+                awaited.cancel()
+                self._look_at(now + CANCEL_AGAIN[seat.cancels - 1])
             elif self._timed.pop(seat, self) is not self:
                 self._time_out(seat, task, task.timeout)
 
     def _time_out(self, seat: _Seat, task: Task, timeout: float) -> None:
         stack = "" if seat.awaited is not None else stack_of(seat.thread)
-        abandoned = seat.awaited is None
-        error = TaskTimeoutError(task.key, timeout, abandoned=abandoned, stack=stack)
+        error = TaskTimeoutError(task.key, timeout, abandoned=True, stack=stack)
         self._answer(seat, task, error, Status.TIMEOUT)
         self._abandon(seat)
         self.wake()
@@ -334,9 +347,10 @@ class _ThreadStream:
     def _abandon(self, seat: _Seat) -> None:
         """Have a seat be over without its thread, which may never come back."""
         abandoned, most = self._strategy.abandoned, self._strategy.max_abandoned
-        if seat.awaited is not None:
-            seat.awaited.cancel()
-        elif seat.task is not None:
+        awaited = seat.awaited
+        if awaited is not None:
+            awaited.cancel()
+        if seat.task is not None:
             abandoned.add(seat)
         if not self._leave(seat):
             abandoned.discard(seat)
