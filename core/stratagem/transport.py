@@ -17,7 +17,7 @@ import cloudpickle
 
 from stratagem.errors import RemoteError, TransportError
 
-__all__ = ["decode", "decode_error", "encode", "encode_error", "without_frames"]
+__all__ = ["decode", "decode_error", "encode", "encode_error", "unloadable", "without_frames"]
 
 MESSAGE = 4_096
 TRACEBACK = 16_384
@@ -132,11 +132,16 @@ def decode(pickled: bytes, stage: str) -> Any:
     try:
         return pickle.loads(pickled)  # noqa: S301 - only what our own processes send each other
     except BaseException as error:
-        said = safe_str(error)
-        hint = MAIN_HINT if "__main__" in said or "__mp_main__" in said else ""
-        raise TransportError(
-            stage, f"cannot be unpickled: {type(error).__name__}: {said}{hint}"
-        ) from error
+        raise unloadable(stage, error) from error
+
+
+def unloadable(stage: str, error: BaseException) -> TransportError:
+    """Say that what was pickled does not load, and why."""
+    said = safe_str(error)
+    hint = MAIN_HINT if "__main__" in said or "__mp_main__" in said else ""
+    unloaded = TransportError(stage, f"cannot be unpickled: {type(error).__name__}: {said}{hint}")
+    unloaded.__cause__ = error
+    return unloaded
 
 
 def without_frames(error: TransportError) -> TransportError:

@@ -7,13 +7,14 @@ import threading
 import time
 from collections import deque
 from multiprocessing.context import BaseContext
+from pickle import loads
 from typing import TYPE_CHECKING, Any
 
 from stratagem import Outcome, Status, Task, TaskTimeoutError, TransportError
 from stratagem.errors import WorkerStartError
 from stratagem.invoke import failed, succeeded
 from stratagem.strategy import cancelled
-from stratagem.transport import decode, decode_error, without_frames
+from stratagem.transport import decode_error, unloadable, without_frames
 from stratagem_builtin.bell import Bell
 from stratagem_builtin.handle import Handle, Sent, no_worker, start_worker
 from stratagem_builtin.memory_events import OutOfMemory
@@ -91,7 +92,7 @@ class Dispatcher:
         with self._lock:
             self._streams = [other for other in self._streams if other is not stream]
         if stream.function is not None:
-            self._forgotten.append(stream.function[0])
+            self._forgotten.append(stream.function.number)
 
     def stop(self, stream: "ProcessStream", give_up_at: float) -> None:
         """Take back what has not begun, and kill what still runs at ``give_up_at``."""
@@ -214,34 +215,29 @@ class Dispatcher:
             stream, task = self._backlog.popleft()
             self._send(worker, stream, [task])
         for stream in () if self._backlog else self._streams:
-            most = _room(stream) - len(worker.sent)
-            tasks = stream.take(most) if most > 0 else []
-            if tasks:
-                self._send(worker, stream, tasks)
+            while (most := _room(stream) - len(worker.sent)) > 0 and (tasks := stream.take(most)):
+                self._send(worker, stream, tasks)  # none of them may be fit to be sent
                 self._take_turns(stream)
 
     def _send(self, worker: Handle, stream: "ProcessStream", tasks: list[Task]) -> None:
-        parcels: list[Parcel] = []
-        for task in tasks:
-            if stream.tasks.closed:
+        if stream.tasks.closed:
+            for task in tasks:
                 stream.settle(cancelled(task, "the run was stopped before it began"))
-                continue
+            return
+        parcels: list[Parcel] = []
+        numbers, pack, sent = self._numbers, stream.pack, worker.sent
+        for task in tasks:
+            number = next(numbers)
             try:
-                function, given = stream.pack(task)
+                parcels.append(pack(number, task))
             except TransportError as error:
                 stream.settle(failed(task, without_frames(error), Status.ERROR))
-                continue
-            number = next(self._numbers)
-            worker.sent[number] = (stream, task)
-            run_id = stream.run_id(task)
-            key, name, tags = task.key, task.name, task.tags
-            parcels.append(
-                (number, run_id, task.index, key, name, task.attempt, tags, function, given)
-            )
+            else:
+                sent[number] = (stream, task)
         functions: dict[int, bytes] = {}
-        if stream.function is not None and stream.function[0] not in worker.functions:
-            worker.functions.add(stream.function[0])
-            functions[stream.function[0]] = stream.function[2]
+        if stream.function is not None and stream.function.number not in worker.functions:
+            worker.functions.add(stream.function.number)
+            functions[stream.function.number] = stream.function.pickled
         if parcels:
             worker.send("run", parcels, functions)
 
@@ -267,7 +263,7 @@ class Dispatcher:
         self._harvest(worker)
 
     def _on_result(self, worker: Handle, record: Record) -> None:
-        self._settle(worker, record)
+        self._settle(worker, [record])
 
     def _on_given_back(self, worker: Handle, numbers: list[int]) -> None:
         worker.asked_back = False
@@ -287,29 +283,31 @@ class Dispatcher:
             logger.handle(logging.makeLogRecord(fields))
 
     def _harvest(self, worker: Handle) -> None:
-        for record in worker.ring.read():
-            self._settle(worker, record)
+        records = worker.ring.read()
+        if records:
+            self._settle(worker, records)
 
-    def _settle(self, worker: Handle, record: Record) -> None:
-        number, kind, started_at, seconds, body = record
-        sent = worker.sent.pop(number, None)
-        if sent is None:
-            return
-        stream, task = sent
-        mean = stream.mean_seconds
-        stream.mean_seconds = seconds if mean is None else 0.8 * mean + 0.2 * seconds
-        try:
-            value = decode(body, "decode_result")
-        except TransportError as error:
-            bare = without_frames(error)
-            outcome = failed(task, bare, Status.ERROR, started_at, seconds, worker.name)
-        else:
-            if kind == VALUE:
-                outcome = succeeded(task, value, started_at, seconds, worker.name)
+    def _settle(self, worker: Handle, records: list[Record]) -> None:
+        sent, name = worker.sent, worker.name
+        for number, kind, started_at, seconds, body in records:
+            found = sent.pop(number, None)
+            if found is None:
+                continue
+            stream, task = found
+            mean = stream.mean_seconds
+            stream.mean_seconds = seconds if mean is None else 0.8 * mean + 0.2 * seconds
+            try:
+                value = loads(body)  # noqa: S301 - our own worker's
+            except BaseException as error:  # noqa: BLE001 - code of the user; the task failed
+                bare = without_frames(unloadable("decode_result", error))
+                outcome = failed(task, bare, Status.ERROR, started_at, seconds, name)
             else:
-                raised = decode_error(value)
-                outcome = failed(task, raised, Status.ERROR, started_at, seconds, worker.name)
-        stream.settle(outcome)
+                if kind == VALUE:
+                    outcome = succeeded(task, value, started_at, seconds, name)
+                else:
+                    raised = decode_error(value)
+                    outcome = failed(task, raised, Status.ERROR, started_at, seconds, name)
+            stream.settle(outcome)
 
     def _look_after(
         self, selector: selectors.BaseSelector, stopping: dict["ProcessStream", float]
@@ -387,7 +385,7 @@ class Dispatcher:
         try:
             for message in worker.receive():
                 if message[0] == "result":
-                    self._settle(worker, message[1])
+                    self._settle(worker, [message[1]])
         except (EOFError, OSError):
             return
 

@@ -12,6 +12,8 @@ from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
 from typing import Any
 
+import attrs
+
 from stratagem import (
     Outcome,
     StreamingStrategy,
@@ -28,7 +30,7 @@ from stratagem_builtin.dispatcher import Dispatcher
 from stratagem_builtin.forking import warn_of_threads
 from stratagem_builtin.initializer import initializer_of
 from stratagem_builtin.memory_limit import memory_limit_of
-from stratagem_builtin.worker import PLAIN, Settings
+from stratagem_builtin.worker import PLAIN, Parcel, Settings
 
 __all__ = ["ProcessPoolStrategy"]
 
@@ -143,6 +145,15 @@ def _context(start_method: str) -> BaseContext:
     return context
 
 
+@attrs.frozen(eq=False)
+class SentOnce:
+    """Hold a function that tasks share: every worker gets it once."""
+
+    number: int
+    function: Callable[[Any], Any]
+    pickled: bytes
+
+
 class ProcessStream:
     """Be one stream: the dispatcher takes tasks from it and puts outcomes into its box.
 
@@ -152,7 +163,7 @@ class ProcessStream:
         ready: whether polling may pay.
         retry_at: when polling pays at the latest, in ``time.monotonic()``.
         out: how many tasks are with the dispatcher.
-        function: what its tasks call, with its number and pickled; None where there is no such.
+        function: what its tasks call; None before the first of them that is a ``partial``.
         over: whether no further task will come.
     """
 
@@ -166,7 +177,7 @@ class ProcessStream:
         self.over = False
         self._dispatcher = dispatcher
         self.outbox = Outbox(WINDOW)
-        self.function: tuple[int, Callable[[Any], Any], bytes] | None = None
+        self.function: SentOnce | None = None
         self._awaiting_room = False
         self.failure: BaseException | None = None
         self.returned: deque[Task] = deque()
@@ -240,32 +251,48 @@ class ProcessStream:
         self._awaiting_room = False
         self._dispatcher.wake()
 
-    def pack(self, task: Task) -> tuple[int, Any]:
-        """Prepare a task for sending: the number of its function and its argument, or 0 and all.
+    def pack(self, number: int, task: Task) -> Parcel:
+        """Prepare a task for sending.
 
         The first function that comes as a ``partial`` of one argument is sent by itself, once.
 
         Raises:
             TransportError: it cannot be pickled.
         """
-        call = task.call
+        call, function = task.call, self.function
         if type(call) is not partial or call.keywords or len(call.args) != 1:
-            return 0, encode(call, "encode_task")
-        if self.function is None:
-            pickled = encode(call.func, "encode_task")
-            self.function = (self._dispatcher.next_number(), call.func, pickled)
-        if self.function[1] is not call.func:
-            return 0, encode(call, "encode_task")
-        argument = call.args[0]
-        if type(argument) in PLAIN:
-            return self.function[0], argument
-        return self.function[0], encode(argument, "encode_task")
+            shared, given = 0, encode(call, "encode_task")
+        else:
+            if function is None:
+                function = self.function = self._sent_once(call.func)
+            given = call.args[0]
+            if function.function is not call.func:
+                shared, given = 0, encode(call, "encode_task")
+            else:
+                shared = function.number
+                if type(given) not in PLAIN:
+                    given = encode(given, "encode_task")
+        run_id = self._run[1] if task.context is self._run[0] else self._run_id(task)
+        return (
+            number,
+            run_id,
+            task.index,
+            task.key,
+            task.name,
+            task.attempt,
+            task.tags,
+            shared,
+            given,
+        )
 
-    def run_id(self, task: Task) -> str:
+    def _sent_once(self, function: Callable[[Any], Any]) -> SentOnce:
+        pickled = encode(function, "encode_task")
+        return SentOnce(self._dispatcher.next_number(), function, pickled)
+
+    def _run_id(self, task: Task) -> str:
         """Give the id of the run of a task; the tasks of a run share their context."""
-        if task.context is not self._run[0]:
-            scope = None if task.context is None else task.context.get(run_scope)
-            self._run = (task.context, "" if scope is None else scope.run_id)
+        scope = None if task.context is None else task.context.get(run_scope)
+        self._run = (task.context, "" if scope is None else scope.run_id)
         return self._run[1]
 
     def settle(self, outcome: Outcome) -> None:
