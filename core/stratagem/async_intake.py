@@ -73,9 +73,8 @@ class AsyncIntake(ReadIntake):
                     item = await anext(iterator)
                 except StopAsyncIteration:
                     return
-                self._read.append((index, item))
+                self._add((index, item))
                 index += 1
-                self.wake()
                 await self._wait_for_room(room)
         finally:
             close = getattr(iterator, "aclose", None)

@@ -25,7 +25,7 @@ class AsyncStream(AsyncIterator[Outcome]):
         run: the run, as listeners see it.
     """
 
-    _READ_AHEAD = 128
+    _READ_AHEAD = 256
 
     def __init__(self, stream: Stream, loop: asyncio.AbstractEventLoop) -> None:
         self.run = stream.run

@@ -17,7 +17,7 @@ from stratagem.task import Task, Wait
 
 __all__ = ["Intake", "IteratorIntake", "ReadIntake", "SequenceIntake"]
 
-READ_AHEAD = 64
+READ_AHEAD = 128
 _FOREVER = Wait()
 
 MakeTask = Callable[[int, Any], Task]
@@ -93,23 +93,34 @@ class ReadIntake(Intake):
         super().__init__(make)
         self._read: deque[tuple[int, Any]] = deque()
         self._over = False
+        self._starved = False
         self._reader_waits = False
 
     def poll(self) -> Task | Wait | None:
         """Give the task of the next item that was read."""
         if self._closed:
             return None
-        over = self._over
         try:
             index, item = self._read.popleft()
         except IndexError:
-            if not over:
-                return _FOREVER
-            self.exhausted = self.failure is None
-            return None
+            self._starved = True  # first, else what is read now would wake nobody
+            over = self._over
+            try:
+                index, item = self._read.popleft()
+            except IndexError:
+                if not over:
+                    return _FOREVER
+                self.exhausted = self.failure is None
+                return None
         if self._reader_waits and len(self._read) <= READ_AHEAD // 2:
             self._resume_reader()
         return self._made(index, item)
+
+    def _add(self, entry: tuple[int, Any]) -> None:
+        self._read.append(entry)
+        if self._starved:
+            self._starved = False
+            self.wake()
 
     def _resume_reader(self) -> None:
         raise NotImplementedError
@@ -160,8 +171,7 @@ class IteratorIntake(ReadIntake):
             iterator = iter(self._items)
             try:
                 for entry in enumerate(iterator):
-                    self._read.append(entry)
-                    self.wake()
+                    self._add(entry)
                     if not self._has_room():
                         break
             finally:

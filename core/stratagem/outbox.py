@@ -47,13 +47,14 @@ class Outbox:
     def put(self, outcome: Outcome) -> bool:
         """Add an outcome; tell whether producers should pause now. Never blocks."""
         self.unread.append(outcome)
-        if self._asleep:
+        full = len(self.unread) >= self._bound
+        if full or self._asleep:
             self.ring()
-        return len(self.unread) >= self._bound
+        return full
 
     def rouse(self) -> None:
-        """Rouse the consumer if it sleeps while there are outcomes."""
-        if self._asleep and self.unread:
+        """Rouse the consumer if it should look at the outcomes there are."""
+        if self.unread and (self._asleep or self.full):
             self.ring()
 
     def ring(self) -> None:
@@ -69,6 +70,13 @@ class Outbox:
         self.awaited.append(resume)
         if len(self.unread) <= self.half:
             self.resume()
+
+    def wait_for_room(self, seconds: float) -> bool:
+        """Wait, so long at the most, until half of the outcomes have been read; tell whether."""
+        room = threading.Lock()
+        room.acquire()
+        self.resume_when_room(room.release)
+        return room.acquire(timeout=seconds)
 
     def resume(self) -> None:
         """Resume those who asked for it. The consumer calls it when it is down to ``half``."""

@@ -35,6 +35,7 @@ __all__ = ["AsyncStrategy"]
 
 CANCEL_AGAIN = (0.05, 0.2, 0.75)
 WORKER = "asyncio"
+GIVE_WAY = 0.001
 BEFORE_IT_BEGAN = "the run was stopped before it began"
 
 
@@ -301,7 +302,7 @@ class _LoopStream:
             if runner.timer is not None:
                 runner.timer.cancel()
                 runner.timer = None
-            if put(outcome):
+            if put(outcome) and not self._give_way():
                 self._leave(runner)
                 self._wake_when_room()
                 return
@@ -320,6 +321,13 @@ class _LoopStream:
                 return
             task = following
         self._leave(runner)  # taken too late: the engine answers for the task
+
+    def _give_way(self) -> bool:
+        """Let the consumer read, who may else wait for the interpreter; tell whether it did.
+
+        A consumer on the loop itself could not, while this waits.
+        """
+        return self._callers_loop is None and self.outbox.wait_for_room(GIVE_WAY)
 
     def _limit(self, runner: _Runner, task: Task) -> None:
         if task.timeout is not None:
