@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import logging
 import threading
 from functools import partial
 
@@ -232,3 +233,51 @@ def test_an_awaitable_that_is_no_coroutine_is_awaited(engine):
     assert engine.run([Later, lambda: Later()], strategy="asyncio").values == ["later", "later"]
     report = engine.run([future], strategy="asyncio")
     assert isinstance(report.values[0], asyncio.Future)
+
+
+async def hold_the_loop(told):
+    if told is not None:
+        told.wait(PATIENCE)
+    await asyncio.sleep(0)
+    return "done"
+
+
+def test_a_task_that_holds_up_the_loop_is_named_with_its_line(engine, caplog):
+    """A warning says which task it is and where, while it still does."""
+    told = threading.Event()
+
+    class Teller(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith("loop_blocked"):
+                told.set()
+
+    teller = Teller()
+    logging.getLogger("stratagem").addHandler(teller)
+    try:
+        report = engine.map(hold_the_loop, [None, told, None], strategy="asyncio")
+    finally:
+        logging.getLogger("stratagem").removeHandler(teller)
+
+    [warning] = [r.getMessage() for r in caplog.records if "loop_blocked" in r.getMessage()]
+    assert report.values == ["done"] * 3
+    assert "task '1' has held up the event loop" in warning
+    assert "told.wait(PATIENCE)" in warning
+    assert f'File "{__file__}"' in warning
+
+
+def test_a_deadline_is_kept_where_a_task_holds_up_the_loop(engine):
+    """It ends as ``timeout`` with its place, what comes after it runs on a fresh loop."""
+    told = threading.Event()
+    try:
+        items = [told, *[None] * 9]
+        with AsyncStrategy(max_concurrency=2) as strategy:
+            report = engine.map(hold_the_loop, items, strategy=strategy, timeout=0.2)
+            again = engine.map(hold_the_loop, [None] * 3, strategy=strategy)
+    finally:
+        told.set()
+
+    assert [o.status.value for o in report][2:] == ["ok"] * 8
+    assert report[0].status == "timeout"
+    assert report[0].error.abandoned
+    assert "told.wait(PATIENCE)" in report[0].error.stack
+    assert again.values == ["done"] * 3

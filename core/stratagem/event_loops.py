@@ -123,6 +123,7 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._replaced: list[asyncio.AbstractEventLoop] = []
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -136,6 +137,16 @@ class LoopThread:
                 self._thread.start()
             return self._loop
 
+    def replace(self, blocked: asyncio.AbstractEventLoop) -> None:
+        """Give a fresh loop from now on, if ``blocked`` is the one given so far.
+
+        What runs on that goes on as soon as it turns again; it is closed with this object.
+        """
+        with self._lock:
+            if self._loop is blocked:
+                self._replaced.append(blocked)
+                self._loop = self._thread = None
+
     def close(self, grace: float = 5.0) -> None:
         """Stop the loop, cancel what runs on it, and give its descriptors back.
 
@@ -144,6 +155,10 @@ class LoopThread:
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
+            replaced, self._replaced = self._replaced, []
+        for other in replaced:
+            with suppress(RuntimeError):  # closed already
+                other.call_soon_threadsafe(other.stop)
         if loop is None or thread is None:
             return
         loop.call_soon_threadsafe(loop.stop)

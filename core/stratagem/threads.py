@@ -17,6 +17,7 @@ from pathlib import Path
 __all__ = ["Clock", "Crew", "not_an_end", "stack_of"]
 
 _log = logging.getLogger("stratagem")
+_PACKAGES = {"stratagem", "stratagem_builtin", "asyncio"}
 
 
 class _Hand:
@@ -124,21 +125,18 @@ class Clock:
 
 
 def stack_of(thread: threading.Thread | None) -> str:
-    """Give where a thread is, as a traceback is written, without the frames of stratagem."""
+    """Give where a thread is, as a traceback is written, without the frames that called it."""
     frame = None if thread is None else sys._current_frames().get(thread.ident or 0)
     if frame is None:
         return ""
-    return "".join(
-        traceback.format_list(
-            entry
-            for entry in traceback.extract_stack(frame)
-            if not _is_ours(entry.filename) and entry.filename != threading.__file__
-        )
-    )
+    entries = traceback.extract_stack(frame)
+    of_users = [entry for entry in entries if not _is_machinery(entry.filename)]
+    return "".join(traceback.format_list(of_users or entries))
 
 
-def _is_ours(filename: str) -> bool:
-    return Path(filename).parent.name in {"stratagem", "stratagem_builtin"}
+def _is_machinery(filename: str) -> bool:
+    path = Path(filename)
+    return path.parent.name in _PACKAGES or path == Path(threading.__file__)
 
 
 def not_an_end(error: BaseException) -> BaseException:

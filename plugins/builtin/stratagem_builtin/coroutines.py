@@ -29,7 +29,8 @@ from stratagem.outbox import Outbox
 from stratagem.scope import current_hold
 from stratagem.slots import Slot, Slots, depth_below
 from stratagem.strategy import cancelled
-from stratagem.threads import Crew
+from stratagem.threads import Clock, Crew
+from stratagem_builtin.loop_watch import LoopWatch, log_blocked
 
 __all__ = ["AsyncStrategy"]
 
@@ -65,9 +66,10 @@ class AsyncStrategy(StreamingStrategy):
         self.grace = require_seconds("grace", grace)
         self.slots = Slots(max_concurrency)
         self.crew = Crew("asyncio-sync")
+        self.clock = Clock("stratagem-asyncio-clock")
         self.own_loop = LoopThread("stratagem-asyncio-loop")
         self._streams: weakref.WeakSet[_LoopStream] = weakref.WeakSet()
-        self._finalizer = weakref.finalize(self, _close_all, self.crew, self.own_loop)
+        self._finalizer = weakref.finalize(self, _close_all, self.crew, self.clock, self.own_loop)
 
     def stream(self, tasks: TaskSource) -> Iterator[Outcome]:
         """Take tasks on the loop while there is room, and yield outcomes as they end."""
@@ -79,11 +81,12 @@ class AsyncStrategy(StreamingStrategy):
         """Stop the streams that are open, and let loop and threads go."""
         for stream in list(self._streams):
             stream.tasks.close()
-        _close_all(self.crew, self.own_loop)
+        _close_all(self.crew, self.clock, self.own_loop)
 
 
-def _close_all(crew: Crew, loop: LoopThread) -> None:
+def _close_all(crew: Crew, clock: Clock, loop: LoopThread) -> None:
     crew.close()
+    clock.close()
     loop.close()
 
 
@@ -102,6 +105,7 @@ class _Runner:
         cancels: how often its task was cancelled; then it takes no other.
         in_thread: whether its task is a call in a thread, which cannot be cancelled.
         abandoned: whether somebody else has answered for its task.
+        stack: where its task holds up the loop; empty where it does not.
     """
 
     slot: Slot
@@ -114,6 +118,7 @@ class _Runner:
     cancels: int = 0
     in_thread: bool = False
     abandoned: bool = False
+    stack: str = ""
 
 
 class _Raised(Exception):
@@ -152,13 +157,20 @@ class _LoopStream:
         self._known_function: object = None
         self._known_async = False
         self._wake_timer: asyncio.TimerHandle | None = None
+        self._told_of: tuple[object, Task | None] | None = None
+        self._ended = False
 
     def begin(self) -> None:
         """Take the first tasks."""
-        self._loop = self._callers_loop or self._strategy.own_loop.loop
+        self._use_loop()
         self._slots.join(self)
         self.tasks.subscribe(self._stir)
         self.wake()
+
+    def _use_loop(self) -> None:
+        self._loop = self._callers_loop or self._strategy.own_loop.loop
+        clock = self._strategy.clock
+        LoopWatch(self._loop, clock, lambda: not self._ended, self._note_blocked).start()
 
     def stop(self, _give_up_at: float) -> None:
         """Cancel async tasks; others have the grace to end by themselves."""
@@ -175,7 +187,7 @@ class _LoopStream:
 
     def end(self) -> None:
         """Take no part any more."""
-        self._over = True
+        self._over = self._ended = True
         self._slots.forget(self)
 
     @property
@@ -215,6 +227,8 @@ class _LoopStream:
 
     def _pump(self) -> None:
         """Start a runner for each task that is ready and has a slot. Runs on the loop."""
+        if asyncio.get_running_loop() is not self._loop:  # one that was given up, and came back
+            return
         self._pump_due = False
         while not (self._over or self.tasks.closed or self.outbox.full):
             if not self._slots.start(self):
@@ -390,7 +404,7 @@ class _LoopStream:
         abandoned = runner.abandoned or runner.in_thread
         if runner.status is Status.TIMEOUT:
             assert task.timeout is not None
-            return TaskTimeoutError(task.key, task.timeout, abandoned=abandoned)
+            return TaskTimeoutError(task.key, task.timeout, abandoned=abandoned, stack=runner.stack)
         why = "the run was stopped" + ", and it did not end in time" * abandoned
         return TaskCancelledError(task.key, why)
 
@@ -398,6 +412,31 @@ class _LoopStream:
         if runner.task is task:
             runner.status = runner.status or Status.TIMEOUT
             self._cancel(runner, task)
+
+    def _note_blocked(self, watch: LoopWatch) -> None:
+        """Name what holds up the loop, and keep the deadlines that it would break."""
+        job, runners = watch.job, list(self._runners)
+        held_up_by = next((runner for runner in runners if runner.job is job), None)
+        task = None if held_up_by is None else held_up_by.task
+        if self._told_of != (job, task):
+            self._told_of = (job, task)
+            log_blocked(None if task is None else task.key, watch.blocked_for, watch.stack)
+        for runner in runners:
+            task = runner.task
+            if task is None or task.timeout is None or _clock() - runner.began < task.timeout:
+                continue
+            runner.status = Status.TIMEOUT
+            if runner is held_up_by:
+                runner.stack = watch.stack
+                self._leave_loop(watch.loop)
+            self._abandon(runner, task)
+
+    def _leave_loop(self, blocked: asyncio.AbstractEventLoop) -> None:
+        """Go on with a fresh loop where this one is ours, and a task will not give it back."""
+        if self._callers_loop is None and self._loop is blocked:
+            self._strategy.own_loop.replace(blocked)
+            self._use_loop()
+            self._pump_due = False
 
     def _cancel_all(self) -> None:
         for runner in list(self._runners):

@@ -103,13 +103,32 @@ class _Seat:
         began: when that began, in ``time.monotonic()``.
         thread: the thread; None until it comes.
         awaited: what it waits for on the event loop; None for nothing.
-        cancels: how often that was cancelled because its task is overdue.
+        claim: the claim on its task; None where that has no timeout.
     """
 
     slot: Slot
     task: Task | None = None
     began: float = 0.0
     thread: threading.Thread | None = None
+    awaited: LoopCall | None = None
+    claim: "_Claim | None" = None
+
+
+@attrs.define(eq=False)
+class _Claim:
+    """Be the right to answer for one timed task.
+
+    Attributes:
+        seat: where it runs.
+        task: the task.
+        deadline: when somebody should look at it next, in ``time.monotonic()``.
+        awaited: what it waits for on the event loop; None for nothing.
+        cancels: how often that was cancelled because the task is overdue.
+    """
+
+    seat: _Seat
+    task: Task
+    deadline: float
     awaited: LoopCall | None = None
     cancels: int = 0
 
@@ -118,7 +137,8 @@ class _ThreadStream:
     """Be one stream: threads that hold a slot take tasks from it and put outcomes into its box.
 
     A seat is given up, and a task with a timeout answered for, by who takes it out of its dict:
-    the thread itself, or who abandons it.
+    the thread itself, or who abandons it. Each timed task has a claim of its own, so that a
+    deadline that comes late cannot hit the next task of its thread.
     """
 
     def __init__(self, strategy: ThreadPoolStrategy, tasks: TaskSource) -> None:
@@ -130,7 +150,7 @@ class _ThreadStream:
         self.outbox = Outbox(max(256, 2 * strategy.max_workers))
         self._lock = threading.Lock()
         self._seats: dict[_Seat, None] = {}
-        self._timed: dict[_Seat, None] = {}
+        self._timed: dict[_Claim, None] = {}
         self._over = False
         self._rousing = False
         self._awaits_room = False
@@ -161,8 +181,8 @@ class _ThreadStream:
             if task is not None:
                 why = "the run was stopped, and it did not end in time"
                 self._answer(seat, task, TaskCancelledError(task.key, why), Status.CANCELLED)
-            self._timed.pop(seat, None)
             self._abandon(seat)
+        self._timed.clear()
         return True
 
     def end(self) -> None:
@@ -244,23 +264,23 @@ class _ThreadStream:
                 self.wake()
             seat.task, seat.began = found, monotonic()
             if found.timeout is not None:
-                seat.cancels = 0
-                self._watch(seat, found.timeout)
+                seat.claim = self._watch(seat, found, found.timeout)
             outcome = invoke(found, finish=finish, hold=slot, worker=worker)
-            if found.timeout is not None and self._timed.pop(seat, self) is self:
+            if seat.claim is not None and self._timed.pop(seat.claim, self) is self:
                 return "timeout"
             seat.task = None
             if isinstance(outcome.error, asyncio.CancelledError):
-                outcome = self._cancelled(seat, found, outcome)
+                outcome = self._cancelled(seat.claim, found, outcome)
+            seat.claim = None
             if put(outcome):
                 return "full"
             if slots.contended and slots.must_yield(self):
                 return "turn"
         return self._note_end(found)
 
-    def _cancelled(self, seat: _Seat, task: Task, outcome: Outcome) -> Outcome:
+    def _cancelled(self, claim: _Claim | None, task: Task, outcome: Outcome) -> Outcome:
         """Give the outcome of an async task that ended as cancelled: by us, or by itself."""
-        if seat.cancels and task.timeout is not None:
+        if claim is not None and claim.cancels and task.timeout is not None:
             error: Exception = TaskTimeoutError(task.key, task.timeout)
             return attrs.evolve(outcome, status=Status.TIMEOUT, error=error)
         return cancelled(task) if self._stopping else outcome
@@ -295,6 +315,8 @@ class _ThreadStream:
             close_unbegun(awaitable, loop)
             raise asyncio.CancelledError
         seat.awaited = call = LoopCall(awaitable, loop)
+        if seat.claim is not None:
+            seat.claim.awaited = call
         if self._stopping:
             call.cancel()
         try:
@@ -302,9 +324,12 @@ class _ThreadStream:
         finally:
             seat.awaited = None
 
-    def _watch(self, seat: _Seat, timeout: float) -> None:
-        self._timed[seat] = None
-        self._look_at(seat.began + timeout)
+    def _watch(self, seat: _Seat, task: Task, timeout: float) -> _Claim:
+        """Have the clock end a task in time."""
+        claim = _Claim(seat, task, seat.began + timeout)
+        self._timed[claim] = None
+        self._look_at(claim.deadline)
+        return claim
 
     def _look_at(self, deadline: float) -> None:
         with self._lock:
@@ -317,24 +342,20 @@ class _ThreadStream:
         with self._lock:
             self._watch_at = float("inf")
         now = monotonic()
-        for seat in list(self._timed):
-            task = seat.task
-            if task is None or task.timeout is None:
-                continue
-            deadline = seat.began + task.timeout + sum(CANCEL_AGAIN[: seat.cancels])
-            awaited = seat.awaited
-            if deadline > now:
-                self._look_at(deadline)
-            elif awaited is not None and seat.cancels < len(CANCEL_AGAIN):
-                seat.cancels += 1
-                awaited.cancel()
-                self._look_at(now + CANCEL_AGAIN[seat.cancels - 1])
-            elif self._timed.pop(seat, self) is not self:
-                self._time_out(seat, task, task.timeout)
+        for claim in list(self._timed):
+            if claim.deadline > now:
+                self._look_at(claim.deadline)
+            elif claim.awaited is not None and claim.cancels < len(CANCEL_AGAIN):
+                claim.deadline = now + CANCEL_AGAIN[claim.cancels]
+                claim.cancels += 1
+                claim.awaited.cancel()
+                self._look_at(claim.deadline)
+            elif self._timed.pop(claim, self) is not self:
+                self._time_out(claim.seat, claim.task)
 
-    def _time_out(self, seat: _Seat, task: Task, timeout: float) -> None:
+    def _time_out(self, seat: _Seat, task: Task) -> None:
         stack = "" if seat.awaited is not None else stack_of(seat.thread)
-        error = TaskTimeoutError(task.key, timeout, abandoned=True, stack=stack)
+        error = TaskTimeoutError(task.key, task.timeout or 0.0, abandoned=True, stack=stack)
         self._answer(seat, task, error, Status.TIMEOUT)
         self._abandon(seat)
         self.wake()
