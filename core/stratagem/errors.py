@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stratagem.report import Report
 
 __all__ = [
+    "AbandonedThreadsError",
     "AmbiguousStrategyError",
     "CapabilityError",
     "ConfigurationError",
@@ -264,7 +265,7 @@ class TaskTimeoutError(StratagemError, TimeoutError):
         key: the key of the task.
         timeout: the seconds it had.
         abandoned: whether it could not be stopped and runs on unobserved.
-        stack: where it was then, as a traceback is written; empty where that is unknown.
+        stack: where it was then, as a traceback is written; empty where no frame of Python tells.
     """
 
     def __init__(

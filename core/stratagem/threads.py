@@ -130,8 +130,9 @@ def stack_of(thread: threading.Thread | None) -> str:
     if frame is None:
         return ""
     entries = traceback.extract_stack(frame)
-    of_users = [entry for entry in entries if not _is_machinery(entry.filename)]
-    return "".join(traceback.format_list(of_users or entries))
+    return "".join(
+        traceback.format_list(entry for entry in entries if not _is_machinery(entry.filename))
+    )
 
 
 def _is_machinery(filename: str) -> bool:

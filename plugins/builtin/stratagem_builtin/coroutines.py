@@ -378,6 +378,7 @@ class _LoopStream:
             value, error = None, None
             if self.tasks.closed:
                 runner.status = runner.status or Status.CANCELLED
+                runner.started_at, runner.began = 0.0, _clock()
                 self._on_loop(settle, None, asyncio.CancelledError())
                 return
             try:
