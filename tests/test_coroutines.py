@@ -281,3 +281,29 @@ def test_a_deadline_is_kept_where_a_task_holds_up_the_loop(engine):
     assert report[0].error.abandoned
     assert "told.wait(PATIENCE)" in report[0].error.stack
     assert again.values == ["done"] * 3
+
+
+def test_other_runs_of_a_strategy_leave_a_loop_that_one_of_them_holds_up(engine):
+    """A run whose loop was given up because of another goes on with the fresh one."""
+    told, begun = threading.Event(), threading.Event()
+    reports = []
+
+    async def wait_a_moment(_):
+        begun.set()
+        await asyncio.sleep(0.05)
+
+    with AsyncStrategy(max_concurrency=4) as strategy:
+        other = threading.Thread(
+            target=lambda: reports.append(engine.map(wait_a_moment, range(60), strategy=strategy))
+        )
+        other.start()
+        assert begun.wait(PATIENCE)
+        try:
+            held = engine.map(hold_the_loop, [told], strategy=strategy, timeout=0.2)
+            told.set()  # what it had begun there can end now
+            other.join(PATIENCE)
+        finally:
+            told.set()
+
+    assert held[0].status == "timeout"
+    assert [outcome.status for outcome in reports[0]] == ["ok"] * 60

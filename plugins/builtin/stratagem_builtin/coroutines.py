@@ -1,6 +1,7 @@
 """The strategy that runs tasks on an event loop: N runners that take for themselves."""
 
 import asyncio
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
@@ -120,6 +121,10 @@ class _Runner:
     abandoned: bool = False
     stack: str = ""
 
+    def runs_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Tell whether it has begun on ``loop``."""
+        return self.job is not None and self.job.get_loop() is loop
+
 
 class _Raised(Exception):
     """Carry what a call in a thread raised through a coroutine, which can't raise StopIteration."""
@@ -154,11 +159,11 @@ class _LoopStream:
         self._pump_due = False
         self._awaits_room = False
         self.failure: BaseException | None = None
-        self._known_function: object = None
-        self._known_async = False
+        self._known: tuple[object, bool] = (None, False)
         self._wake_timer: asyncio.TimerHandle | None = None
         self._told_of: tuple[object, Task | None] | None = None
         self._ended = False
+        self._claiming = threading.Lock()
 
     def begin(self) -> None:
         """Take the first tasks."""
@@ -304,13 +309,14 @@ class _LoopStream:
             try:
                 call = task.call
                 function = call.func if type(call) is partial else call
-                if function is not self._known_function:
-                    self._known_async, self._known_function = is_async(function), function
-                value = await (call() if self._known_async else self._call_sync(runner, task))
+                known = self._known
+                if function is not known[0]:
+                    known = self._known = (function, is_async(function))
+                value = await (call() if known[1] else self._call_sync(runner, task))
                 outcome = succeeded(task, value, runner.started_at, _clock() - runner.began, WORKER)
             except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
                 outcome = self._failed(runner, task, error)
-            if runner.abandoned:
+            if not (task.timeout is None or self._claims(runner)) or runner.abandoned:
                 return
             runner.task = None
             if runner.timer is not None:
@@ -335,6 +341,13 @@ class _LoopStream:
                 return
             task = following
         self._leave(runner)  # taken too late: the engine answers for the task
+
+    def _claims(self, runner: _Runner) -> bool:
+        """Tell whether a runner may answer for its timed task, which the clock may do as well."""
+        with self._claiming:
+            if not runner.abandoned:
+                runner.task = None
+            return not runner.abandoned
 
     def _give_way(self) -> bool:
         """Let the consumer read, who may else wait for the interpreter; tell whether it did.
@@ -416,7 +429,8 @@ class _LoopStream:
 
     def _note_blocked(self, watch: LoopWatch) -> None:
         """Name what holds up the loop, and keep the deadlines that it would break."""
-        job, runners = watch.job, list(self._runners)
+        job = watch.job
+        runners = [runner for runner in list(self._runners) if runner.runs_on(watch.loop)]
         held_up_by = next((runner for runner in runners if runner.job is job), None)
         task = None if held_up_by is None else held_up_by.task
         if self._told_of != (job, task):
@@ -429,15 +443,18 @@ class _LoopStream:
             runner.status = Status.TIMEOUT
             if runner is held_up_by:
                 runner.stack = watch.stack
-                self._leave_loop(watch.loop)
+                if self._callers_loop is None:
+                    self._strategy.own_loop.replace(watch.loop)
             self._abandon(runner, task)
+        self._follow(watch.loop)
 
-    def _leave_loop(self, blocked: asyncio.AbstractEventLoop) -> None:
-        """Go on with a fresh loop where this one is ours, and a task will not give it back."""
-        if self._callers_loop is None and self._loop is blocked:
-            self._strategy.own_loop.replace(blocked)
+    def _follow(self, blocked: asyncio.AbstractEventLoop) -> None:
+        """Go on with a fresh loop where ours was given up, by this stream or by another."""
+        ours = self._callers_loop is None and self._loop is blocked
+        if ours and self._strategy.own_loop.loop is not blocked:
             self._use_loop()
-            self._pump_due = False
+            self._pump_due, self._wake_timer = False, None
+            self.wake()
 
     def _cancel_all(self) -> None:
         for runner in list(self._runners):
@@ -461,7 +478,10 @@ class _LoopStream:
 
     def _abandon(self, runner: _Runner, task: Task | None) -> None:
         """Answer for a task that will not be cancelled, and have its runner be over."""
-        runner.abandoned = True
+        with self._claiming:
+            if runner.abandoned or runner.task is not task:
+                return
+            runner.abandoned = True
         if task is not None:
             self.outbox.put(self._failed(runner, task, asyncio.CancelledError()))
         self._leave(runner)

@@ -358,6 +358,10 @@ class _ThreadStream:
         error = TaskTimeoutError(task.key, task.timeout or 0.0, abandoned=True, stack=stack)
         self._answer(seat, task, error, Status.TIMEOUT)
         self._abandon(seat)
+        count, most = len(self._strategy.abandoned), self._strategy.max_abandoned
+        if count > most and self.failure is None:
+            self.failure = AbandonedThreadsError(count, most)
+            self.tasks.close()
         self.wake()
 
     def _answer(self, seat: _Seat, task: Task, error: BaseException, status: Status) -> None:
@@ -367,7 +371,7 @@ class _ThreadStream:
 
     def _abandon(self, seat: _Seat) -> None:
         """Have a seat be over without its thread, which may never come back."""
-        abandoned, most = self._strategy.abandoned, self._strategy.max_abandoned
+        abandoned = self._strategy.abandoned
         awaited = seat.awaited
         if awaited is not None:
             awaited.cancel()
@@ -375,7 +379,4 @@ class _ThreadStream:
             abandoned.add(seat)
         if not self._leave(seat):
             abandoned.discard(seat)
-        if len(abandoned) > most and self.failure is None:
-            self.failure = AbandonedThreadsError(len(abandoned), most)
-            self.tasks.close()
         self.outbox.ring()
