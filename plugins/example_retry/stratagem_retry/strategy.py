@@ -1,6 +1,8 @@
 """Try again: the wrapper itself. A task that waits for its next attempt holds no slot."""
 
+from collections import Counter
 from collections.abc import Iterator
+from math import inf
 
 from attrs import evolve
 from tenacity import RetryCallState, Retrying, wait_exponential, wait_random
@@ -9,6 +11,9 @@ from stratagem import ExecutionStrategy, Feed, Outcome, StreamingStrategy, Task,
 from stratagem_retry.errors import ErrorChoice, chooser, retry_after
 
 __all__ = ["RetryStrategy"]
+
+MOST_KILLS = 2
+QUARANTINED = "it has cost two workers, so it is not tried again"
 
 
 class RetryStrategy(StreamingStrategy):
@@ -23,6 +28,7 @@ class RetryStrategy(StreamingStrategy):
             ``"openai.RateLimitError"``), several of either, or a function of the error.
             By default every ``Exception`` but those that a further attempt can't mend:
             a task that can't be pickled, or an HTTP status such as 401 or 404.
+            A task that has cost two workers is not tried again in any case.
         wait_initial: seconds before the second attempt; each further wait is twice as long.
         wait_max: seconds that a wait has at the most, jitter aside.
         wait_jitter: each wait is longer by up to so many seconds, at random.
@@ -44,7 +50,7 @@ class RetryStrategy(StreamingStrategy):
     ) -> None:
         if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
             raise ValueError(f"attempts must be a whole number of at least 1, not {attempts!r}")
-        if min(wait_initial, wait_max, wait_jitter) < 0:
+        if not all(0 <= seconds < inf for seconds in (wait_initial, wait_max, wait_jitter)):
             raise ValueError("wait_initial, wait_max and wait_jitter must be 0 or more seconds")
         self.inner = inner
         self.attempts = attempts
@@ -55,10 +61,14 @@ class RetryStrategy(StreamingStrategy):
         """Yield the last outcome of each task."""
         feed = Feed(tasks)
         waiting: dict[int, Outcome] = {}
+        kills: Counter[int] = Counter()
         for outcome in self.inner.stream(feed):
             task = feed.task(outcome)
             waiting.pop(task.index, None)
-            if self._is_final(task, outcome) or feed.closed:
+            if outcome.status == "lost":
+                kills[task.index] += 1
+            if self._is_final(task, outcome, kills[task.index]) or feed.closed:
+                del kills[task.index]
                 feed.settle(task)
                 yield evolve(outcome, attempts=task.attempt)
             else:
@@ -66,7 +76,10 @@ class RetryStrategy(StreamingStrategy):
                 feed.put(evolve(task, attempt=task.attempt + 1), after=self._delay(task, outcome))
         yield from waiting.values()
 
-    def _is_final(self, task: Task, outcome: Outcome) -> bool:
+    def _is_final(self, task: Task, outcome: Outcome, kills: int) -> bool:
+        if kills == MOST_KILLS and outcome.error is not None:
+            outcome.error.add_note(QUARANTINED)
+            return True
         return (
             outcome.ok
             or task.attempt >= self.attempts

@@ -381,6 +381,7 @@ def test_max_errors_counts_tasks_not_attempts(engine):
         ("attempts=True", "attempts must be"),
         ("attempts=2.5", "attempts must be"),
         ("wait_initial=-1", "must be .* seconds"),
+        ("wait_max=1e999", "must be .* seconds"),
         ("wait_max=-1", "must be .* seconds"),
         ("wait_jitter=-0.1", "must be .* seconds"),
         ("wait_initial='soon'", "."),
@@ -425,3 +426,15 @@ def test_a_choice_is_refused_for_no_error():
 
     assert chooser(lambda error: asked.append(error) or True)(None) is False
     assert asked == []
+
+
+def test_a_task_that_costs_every_worker_is_given_up_after_two(engine):
+    """The second loss is its last attempt, and the error says why; its neighbours are well."""
+    spec = "retry(processes(max_workers=2), attempts=9, wait_initial=0.01, wait_jitter=0)"
+    calls = [lambda number=number: number * 2 for number in range(19)]
+    report = engine.run([*calls, lambda: os._exit(7)], strategy=spec)
+
+    assert [outcome.value for outcome in report][:19] == [number * 2 for number in range(19)]
+    assert (report[19].status, report[19].attempts) == ("lost", 2)
+    assert report[19].error.exitcode == 7
+    assert "it has cost two workers" in report[19].error.__notes__[-1]
