@@ -350,11 +350,8 @@ class _LoopStream:
             return not runner.abandoned
 
     def _give_way(self) -> bool:
-        """Let the consumer read, who may else wait for the interpreter; tell whether it did.
-
-        A consumer on the loop itself could not, while this waits.
-        """
-        return self._callers_loop is None and self.outbox.wait_for_room(GIVE_WAY)
+        """Let the consumer read, who may else wait for the interpreter; tell whether it did."""
+        return not self._awaits_room and self.outbox.wait_for_room(GIVE_WAY)
 
     def _limit(self, runner: _Runner, task: Task) -> None:
         if task.timeout is not None:
