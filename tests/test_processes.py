@@ -198,6 +198,15 @@ def test_a_function_that_cannot_be_pickled_costs_each_of_its_tasks_an_error(two)
     assert len(report) == 20
 
 
+def test_a_function_reaches_a_worker_though_the_first_argument_cannot():
+    """What can't be sent costs its own task, and the function goes with the next one."""
+    with Engine("processes(max_workers=1)") as engine:
+        report = engine.map(type, [threading.Lock(), 1, 2])
+
+    assert [outcome.status for outcome in report] == ["error", "ok", "ok"]
+    assert report[0].error.stage == "encode_task"
+
+
 def test_an_argument_whose_unpickling_raises_costs_its_own_task(two):
     """It fails at ``decode_task`` in the worker; its neighbours in the same parcel do not."""
     items = [*range(5), Explosive(refuse, "no entry"), *range(5)]

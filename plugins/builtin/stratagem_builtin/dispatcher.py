@@ -234,12 +234,16 @@ class Dispatcher:
                 stream.settle(failed(task, without_frames(error), Status.ERROR))
             else:
                 sent[number] = (stream, task)
-        functions: dict[int, bytes] = {}
-        if stream.function is not None and stream.function.number not in worker.functions:
-            worker.functions.add(stream.function.number)
-            functions[stream.function.number] = stream.function.pickled
         if parcels:
-            worker.send("run", parcels, functions)
+            worker.send("run", parcels, self._functions_for(worker, stream))
+
+    def _functions_for(self, worker: Handle, stream: "ProcessStream") -> dict[int, bytes]:
+        """Give the function of a stream, to be sent now, if a worker does not have it."""
+        function = stream.function
+        if function is None or function.number in worker.functions:
+            return {}
+        worker.functions.add(function.number)
+        return {function.number: function.pickled}
 
     def _ask_fullest(self, ready: list[Handle]) -> None:
         fullest = max(ready, key=lambda worker: len(worker.sent))
