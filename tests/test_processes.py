@@ -17,14 +17,17 @@ import pytest
 from stratagem import (
     Engine,
     RemoteError,
+    Task,
     TaskLostError,
     TaskTimeoutError,
     TransportError,
     WorkerStartError,
     hookimpl,
 )
+from stratagem.intake import SequenceIntake
 from stratagem.testing import Event, EventRecorder, tasks
 from stratagem_builtin import ProcessPoolStrategy
+from stratagem_builtin.processes import WINDOW, ProcessStream
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
@@ -205,6 +208,36 @@ def test_a_function_reaches_a_worker_though_the_first_argument_cannot():
 
     assert [outcome.status for outcome in report] == ["error", "ok", "ok"]
     assert report[0].error.stage == "encode_task"
+
+
+class Wakes:
+    """Be a dispatcher as a stream sees it: count how often it is woken."""
+
+    def __init__(self):
+        self.count = 0
+
+    def wake(self):
+        self.count += 1
+
+
+@pytest.mark.parametrize(("out", "unread", "woken_when_read"), [(WINDOW, 0, 0), (0, WINDOW, 1)])
+def test_a_full_window_is_looked_at_again_only_when_there_is_room(out, unread, woken_when_read):
+    """While the workers have it all nothing wakes the dispatcher; once half is read, one wake does."""
+    wakes = Wakes()
+    source = SequenceIntake(range(1000), lambda index, _: Task(index, str(index), "", int))
+    stream = ProcessStream(source, wakes)
+    stream.out = out
+    for number in range(unread):
+        stream.outbox.unread.append(number)
+
+    taken = [stream.take(5), stream.take(5)]
+    woken = wakes.count
+    while stream.outbox.unread:
+        stream.outbox.unread.popleft()
+        if stream.outbox.awaited and len(stream.outbox) <= stream.outbox.half:
+            stream.outbox.resume()
+
+    assert (taken, woken, wakes.count) == ([[], []], 0, woken_when_read)
 
 
 def test_an_argument_whose_unpickling_raises_costs_its_own_task(two):

@@ -226,8 +226,10 @@ class ProcessStream:
         return taken
 
     def _window_left(self) -> int:
-        left = WINDOW - self.out - len(self.outbox)
-        if left <= 0 and not self._awaiting_room:
+        unread = len(self.outbox)
+        left = WINDOW - self.out - unread
+        # Where it is the workers that have the window, their answers bring the next look.
+        if left <= 0 and unread > self.outbox.half and not self._awaiting_room:
             self._awaiting_room = True
             self.outbox.resume_when_room(self._room)
         return left
