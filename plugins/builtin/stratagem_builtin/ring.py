@@ -22,7 +22,8 @@ _HEADER = struct.Struct("<IIqBdd")
 _MASK = 0xFFFFFFFF
 _WORD = struct.Struct("<q")
 _MOMENT = struct.Struct("<d")
-_HEAD, _TAIL, _RUNNING, _BEGAN, _BODY = 0, 8, 16, 24, 32
+_RUN = struct.Struct("<dq")  # the moment first: a new number must not stand beside an old one
+_HEAD, _TAIL, _BEGAN, _RUNNING, _BODY = 0, 8, 16, 24, 32
 
 
 def allocate() -> Arena:
@@ -45,40 +46,42 @@ class Ring:
 
     def begin(self, number: int) -> None:
         """Note that the task ``number`` runs from now on. Only the worker calls it."""
-        _MOMENT.pack_into(self._view, _BEGAN, time.monotonic())
-        _WORD.pack_into(self._view, _RUNNING, number)
+        _RUN.pack_into(self._view, _BEGAN, time.monotonic(), number)
 
     def running(self) -> tuple[int, float]:
         """Give the number of the last task begun, 0 for none, and its ``time.monotonic()``."""
         number: int = _WORD.unpack_from(self._view, _RUNNING)[0]
         return number, _MOMENT.unpack_from(self._view, _BEGAN)[0]
 
-    def write(self, record: Record, wait: Callable[[], None]) -> None:
+    def write(self, record: Record, wait: Callable[[], None]) -> bool:
         """Publish a record with a body of ``LARGEST`` bytes at the most. Only the worker calls it.
 
         Args:
             record: what to publish.
             wait: called, again and again, while there is no room.
+
+        Returns:
+            Whether the parent should read now, since half of the room is taken.
         """
         number, kind, started_at, seconds, body = record
         check = crc32(body, number & _MASK)
         packed = _HEADER.pack(len(body), check, number, kind, started_at, seconds) + body
-        size = len(packed)
-        while self._head + size - _WORD.unpack_from(self._view, _TAIL)[0] > CAPACITY:
+        size, head = len(packed), self._head
+        while head + size - self._tail > CAPACITY // 2:
+            self._tail = _WORD.unpack_from(self._view, _TAIL)[0]
+            if head + size - self._tail <= CAPACITY:
+                break
             wait()
-        start = self._head % CAPACITY
-        first = min(size, CAPACITY - start)
-        self._view[_BODY + start : _BODY + start + first] = packed[:first]
-        if first < size:
+        start = head % CAPACITY
+        first = CAPACITY - start
+        if size <= first:
+            self._view[_BODY + start : _BODY + start + size] = packed
+        else:
+            self._view[_BODY + start : _BODY + CAPACITY] = packed[:first]
             self._view[_BODY : _BODY + size - first] = packed[first:]
-        self._head += size
-        _WORD.pack_into(self._view, _HEAD, self._head)
-
-    @property
-    def half_full(self) -> bool:
-        """Tell the worker whether the parent should read now."""
-        unread: int = self._head - _WORD.unpack_from(self._view, _TAIL)[0]
-        return unread > CAPACITY // 2
+        self._head = head = head + size
+        _WORD.pack_into(self._view, _HEAD, head)
+        return head - self._tail > CAPACITY // 2
 
     def read(self) -> list[Record]:
         """Give every record published so far. Only the parent calls it."""

@@ -15,6 +15,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.heap import Arena
+from pickle import dumps
 from typing import Any, cast
 
 import attrs
@@ -31,7 +32,7 @@ from stratagem_builtin.initializer import Initializer, keep_state
 from stratagem_builtin.leaks import Leaks
 from stratagem_builtin.memory_limit import limit_memory
 from stratagem_builtin.printing import Printing
-from stratagem_builtin.ring import LARGEST, Record, Ring
+from stratagem_builtin.ring import LARGEST, Ring
 from stratagem_builtin.sequential import SequentialStrategy
 from stratagem_builtin.surroundings import Surroundings
 from stratagem_builtin.words import LastWords
@@ -117,7 +118,8 @@ class _Worker:
         self._name = f"pid-{os.getpid()}"
         self._told_at = 0.0
         self._low = 0
-        self._run_context: tuple[str, Context] | None = None
+        self._run_id: str | None = None
+        self._context = Context()
         self._running: str | None = None
         self._printing = Printing(lambda: self._running)
         self._surroundings = Surroundings()
@@ -234,14 +236,17 @@ class _Worker:
 
     def _run(self, parcel: Parcel) -> None:
         number, run_id, index, key, name, attempt, tags, function, given = parcel
-        self._ring.begin(number)
+        ring = self._ring
+        ring.begin(number)
         self._running = key
         loaded = self._loaded.get(function)
         if loaded is None or type(given) is bytes:
             call = partial(self._call, function, given)
         else:
             call = partial(loaded, given)
-        task = Task(index, key, name, call, None, attempt, tags, self._context(run_id))
+        if run_id != self._run_id:
+            self._enter_run(run_id)
+        task = Task(index, key, name, call, None, attempt, tags, self._context)
         outcome = invoke(task, finish=self._finish, worker=self._name)
         self._running = None
         if self._printing.begun:
@@ -251,25 +256,33 @@ class _Worker:
         if self._leaks.watching:
             self._leaks.look(task)
         kind, pickled = self._result_of(outcome)
-        self._publish((number, kind, outcome.started_at, outcome.seconds, pickled))
+        if len(pickled) > LARGEST:
+            self.send("result", (number, kind, outcome.started_at, outcome.seconds, pickled))
+            return
+        record = (number, kind, outcome.started_at, outcome.seconds, pickled)
+        half_full = ring.write(record, self._wait_for_room)
+        running_low = 0 < len(self._todo) == self._low
+        if running_low or half_full or time.monotonic() - self._told_at > FLUSH_AFTER:
+            self._tell()
+
+    def _enter_run(self, run_id: str) -> None:
+        """Make the context of a run; what its tasks set, they set in copies."""
+        self._run_id, self._context = run_id, copy_context()
+        scope = Scope(run_id, lambda calls: Batch(calls, self._children))
+        self._context.run(run_scope.set, scope)
 
     def _result_of(self, outcome: Outcome) -> tuple[int, bytes]:
-        error = outcome.error
+        error, value = outcome.error, outcome.value
         if error is None:
             try:
-                return VALUE, self._pickled(outcome.value)
+                plain = type(value) in PLAIN
+                pickled = dumps(value, PROTOCOL) if plain else encode(value, "encode_result")
+                self._require_size(len(pickled), value)
             except TransportError as failure:
                 error = failure
-        return ERROR, pickle.dumps(encode_error(error), PROTOCOL)
-
-    def _context(self, run_id: str) -> Context:
-        """Give the context of a run; what its tasks set, they set in copies."""
-        if self._run_context is None or self._run_context[0] != run_id:
-            context = copy_context()
-            scope = Scope(run_id, lambda calls: Batch(calls, self._children))
-            context.run(run_scope.set, scope)
-            self._run_context = (run_id, context)
-        return self._run_context[1]
+            else:
+                return VALUE, pickled
+        return ERROR, dumps(encode_error(error), PROTOCOL)
 
     def _call(self, function: int, given: object) -> Any:
         if isinstance(given, bytes):
@@ -290,29 +303,15 @@ class _Worker:
             original = contained.original
         raise original
 
-    def _pickled(self, value: object) -> bytes:
-        if type(value) in PLAIN:
-            pickled = pickle.dumps(value, PROTOCOL)
-        else:
-            pickled = encode(value, "encode_result")
+    def _require_size(self, size: int, value: object) -> None:
         most = self._settings.max_result_bytes
-        if len(pickled) > most:
+        if size > most:
             raise TransportError(
                 "encode_result",
-                f"the result has {len(pickled)} bytes pickled, more than max_result_bytes={most}; "
+                f"the result has {size} bytes pickled, more than max_result_bytes={most}; "
                 "return less, or allow more",
                 shown=safe_repr(value),
             )
-        return pickled
-
-    def _publish(self, record: Record) -> None:
-        if len(record[-1]) > LARGEST:
-            self.send("result", record)
-            return
-        self._ring.write(record, self._wait_for_room)
-        running_low = 0 < len(self._todo) == self._low
-        if running_low or time.monotonic() - self._told_at > FLUSH_AFTER or self._ring.half_full:
-            self._tell()
 
     def _wait_for_room(self) -> None:
         self._tell()
