@@ -11,6 +11,9 @@ from stratagem import Engine
 
 MOST_SECONDS = 120.0
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def _give_up(_signum, _frame):
     faulthandler.dump_traceback(file=sys.__stderr__)
