@@ -33,8 +33,6 @@ __all__ = ["Stream"]
 
 KEEP = 10_000
 _log = logging.getLogger("stratagem")
-KEY_BYTES = 512
-NO_TAGS: frozenset[str] = frozenset()
 OK = Status.OK
 
 
