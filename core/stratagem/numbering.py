@@ -13,7 +13,7 @@ from stratagem.run import Announcer
 from stratagem.strategy import late_binding_advice, shares_its_variables
 from stratagem.task import Task
 
-__all__ = ["Numbering"]
+__all__ = ["KEY_BYTES", "Numbering"]
 
 KEY_BYTES = 512
 _new = object.__new__

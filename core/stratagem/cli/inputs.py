@@ -14,7 +14,7 @@ import attrs
 
 from stratagem.cli.messages import CommandError
 from stratagem.cli.standard import take_stdin
-from stratagem.stream import KEY_BYTES
+from stratagem.numbering import KEY_BYTES
 
 __all__ = ["Format", "Input", "open_input"]
 
