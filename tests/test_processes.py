@@ -240,6 +240,17 @@ def test_a_full_window_is_looked_at_again_only_when_there_is_room(out, unread, w
     assert (taken, woken, wakes.count) == ([[], []], 0, woken_when_read)
 
 
+def test_a_stream_that_has_failed_gives_no_further_task():
+    """No worker is started for it in the moment before its consumer hears of the failure."""
+    source = SequenceIntake(range(10), lambda index, _: Task(index, str(index), "", int))
+    stream = ProcessStream(source, Wakes())
+
+    before = len(stream.take(1))
+    stream.fail(WorkerStartError("fork", 1))
+
+    assert (before, stream.take(1)) == (1, [])
+
+
 def test_an_argument_whose_unpickling_raises_costs_its_own_task(two):
     """It fails at ``decode_task`` in the worker; its neighbours in the same parcel do not."""
     items = [*range(5), Explosive(refuse, "no entry"), *range(5)]

@@ -218,6 +218,8 @@ class ProcessStream:
         Only the dispatcher calls it.
         """
         taken: list[Task] = []
+        if self.failure is not None:  # the consumer is about to hear of it
+            return taken
         while self.returned and len(taken) < most:
             taken.append(self.returned.popleft())
         if self.ready or self.retry_at <= time.monotonic():
