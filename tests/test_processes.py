@@ -19,8 +19,10 @@ from stratagem import (
     RemoteError,
     Task,
     TaskLostError,
+    TaskSource,
     TaskTimeoutError,
     TransportError,
+    Wait,
     WorkerStartError,
     hookimpl,
 )
@@ -249,6 +251,32 @@ def test_a_stream_that_has_failed_gives_no_further_task():
     stream.fail(WorkerStartError("fork", 1))
 
     assert (before, stream.take(1)) == (1, [])
+
+
+class LateSource(TaskSource):
+    """Have a task come, and wake who waits, just after a look that found none."""
+
+    def __init__(self):
+        super().__init__()
+        self.looks = 0
+
+    def poll(self):
+        self.looks += 1
+        if self.looks == 1:
+            self.wake()
+            return Wait()
+        return Task(0, "0", "", int)
+
+
+def test_a_task_that_comes_just_after_a_look_is_not_missed():
+    """The wake that comes with it counts, and the next look finds it."""
+    source = LateSource()
+    stream = ProcessStream(source, Wakes())
+    source.subscribe(stream._stir)
+
+    looks = [stream.take(1), stream.take(1)]
+
+    assert [[task.key for task in taken] for taken in looks] == [[], ["0"]]
 
 
 def test_an_argument_whose_unpickling_raises_costs_its_own_task(two):

@@ -237,19 +237,22 @@ class ProcessStream:
         return left
 
     def _poll(self, most: int, taken: list[Task]) -> None:
+        if self.over:
+            return
         poll = self.tasks.poll
-        for _ in range(0 if self.over else most):
+        self.ready, self.retry_at = False, float("inf")  # first: a wake from now on must count
+        for _ in range(most):
             found = poll()
             if isinstance(found, Task):
                 taken.append(found)
                 continue
-            self.ready = False
             if found is None:
-                self.over, self.retry_at = True, float("inf")
+                self.over = True
                 self.outbox.ring()
             else:
                 self.retry_at = time.monotonic() + found.seconds
             return
+        self.ready = True
 
     def _room(self) -> None:
         self._awaiting_room = False
