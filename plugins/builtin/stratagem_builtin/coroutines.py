@@ -180,7 +180,9 @@ class _LoopStream:
     def stop(self, _give_up_at: float) -> None:
         """Cancel async tasks; others have the grace to end by themselves."""
         self._stopping = True
-        self._on_loop(self._cancel_all)
+        jobs = [runner.job for runner in list(self._runners)]
+        for loop in {self._loop, *(job.get_loop() for job in jobs if job is not None)}:
+            self._post(loop, self._cancel_all)
 
     def give_up(self) -> bool:
         """Abandon what still runs; what is taken only now will not be run."""
@@ -206,9 +208,11 @@ class _LoopStream:
         else:
             self.wake()
 
-    def _on_loop(self, callback: Callable[..., Any], *args: object) -> bool:
+    def _post(
+        self, loop: asyncio.AbstractEventLoop, callback: Callable[..., Any], *args: object
+    ) -> bool:
         try:
-            self._loop.call_soon_threadsafe(callback, *args, context=self._base)
+            loop.call_soon_threadsafe(callback, *args, context=self._base)
         except RuntimeError:  # the loop is closed, and nothing runs on it any more
             return False
         return True
@@ -217,7 +221,7 @@ class _LoopStream:
         """Have runners take tasks while slots are free and the consumer keeps up."""
         if not self._pump_due:
             self._pump_due = True
-            if not self._on_loop(self._pump):
+            if not self._post(self._loop, self._pump):
                 self._over = True
                 self.outbox.ring()
 
@@ -296,6 +300,7 @@ class _LoopStream:
     async def _run(self, runner: _Runner, task: Task) -> None:  # noqa: C901, PLR0911 - one frame
         """Run ``task`` and what can be taken after it, until this context differs or it must go."""
         base, slot, put, slots = task.context, runner.slot, self.outbox.put, self._slots
+        loop = asyncio.get_running_loop()
         if self.tasks.closed:
             put(cancelled(task, BEFORE_IT_BEGAN))
             self._leave(runner)
@@ -326,7 +331,7 @@ class _LoopStream:
                 self._leave(runner)
                 self._wake_when_room()
                 return
-            if slots.contended and slots.must_yield(self):
+            if loop is not self._loop or (slots.contended and slots.must_yield(self)):
                 self._leave(runner)
                 self.wake()
                 return
@@ -356,7 +361,8 @@ class _LoopStream:
     def _limit(self, runner: _Runner, task: Task) -> None:
         if task.timeout is not None:
             overdue = self._cancel_overdue
-            runner.timer = self._loop.call_later(task.timeout, overdue, runner, task)
+            loop = asyncio.get_running_loop()
+            runner.timer = loop.call_later(task.timeout, overdue, runner, task)
         if self._stopping:
             self._cancel(runner, task)
 
@@ -377,7 +383,8 @@ class _LoopStream:
     async def _call_in_thread(
         self, runner: _Runner, call: Callable[[], Any]
     ) -> tuple[Any, BaseException | None]:
-        done: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
         context = copy_context()
 
         def settle(value: Any, error: BaseException | None) -> None:
@@ -389,13 +396,13 @@ class _LoopStream:
             if self.tasks.closed:
                 runner.status = runner.status or Status.CANCELLED
                 runner.started_at, runner.began = 0.0, _clock()
-                self._on_loop(settle, None, asyncio.CancelledError())
+                self._post(loop, settle, None, asyncio.CancelledError())
                 return
             try:
                 value = context.run(call)
             except BaseException as raised:  # noqa: BLE001 - raised again where it is awaited
                 error = raised
-            self._on_loop(settle, value, error)
+            self._post(loop, settle, value, error)
 
         self._strategy.crew.run(work)
         return await done
@@ -454,8 +461,9 @@ class _LoopStream:
             self.wake()
 
     def _cancel_all(self) -> None:
+        loop = asyncio.get_running_loop()
         for runner in list(self._runners):
-            if runner.task is not None:
+            if runner.task is not None and runner.runs_on(loop):
                 self._cancel(runner, runner.task)
 
     def _cancel(self, runner: _Runner, task: Task) -> None:
@@ -468,7 +476,8 @@ class _LoopStream:
             runner.status = Status.CANCELLED
         if runner.cancels < len(CANCEL_AGAIN):
             runner.job.cancel()
-            self._loop.call_later(CANCEL_AGAIN[runner.cancels], self._cancel, runner, task)
+            again = CANCEL_AGAIN[runner.cancels]
+            runner.job.get_loop().call_later(again, self._cancel, runner, task)
             runner.cancels += 1
         elif runner.status is Status.TIMEOUT:
             self._abandon(runner, task)
