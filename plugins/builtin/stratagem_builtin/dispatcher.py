@@ -10,7 +10,7 @@ from multiprocessing.context import BaseContext
 from pickle import loads
 from typing import TYPE_CHECKING, Any
 
-from stratagem import Outcome, Status, Task, TaskTimeoutError, TransportError
+from stratagem import Outcome, Status, Task, TaskTimeoutError
 from stratagem.errors import WorkerStartError
 from stratagem.invoke import failed, succeeded
 from stratagem.strategy import cancelled
@@ -19,7 +19,7 @@ from stratagem_builtin.bell import Bell
 from stratagem_builtin.handle import Handle, Sent, no_worker, start_worker
 from stratagem_builtin.memory_events import OutOfMemory
 from stratagem_builtin.ring import Record
-from stratagem_builtin.worker import VALUE, Parcel, Settings
+from stratagem_builtin.worker import VALUE, Settings
 
 if TYPE_CHECKING:
     from stratagem_builtin.processes import ProcessStream
@@ -222,20 +222,11 @@ class Dispatcher:
     def _send(self, worker: Handle, stream: "ProcessStream", tasks: list[Task]) -> None:
         if stream.tasks.closed:
             for task in tasks:
-                stream.settle(cancelled(task, "the run was stopped before it began"))
+                stream.settle([cancelled(task, "the run was stopped before it began")])
             return
-        parcels: list[Parcel] = []
-        numbers, pack, sent = self._numbers, stream.pack, worker.sent
-        for task in tasks:
-            number = next(numbers)
-            try:
-                parcels.append(pack(number, task))
-            except TransportError as error:
-                stream.settle(failed(task, without_frames(error), Status.ERROR))
-            else:
-                sent[number] = (stream, task)
-        if parcels:
-            worker.send("run", parcels, self._functions_for(worker, stream))
+        shipments = stream.pack(tasks, self._numbers, worker.sent)
+        if shipments:
+            worker.send("run", shipments, self._functions_for(worker, stream))
 
     def _functions_for(self, worker: Handle, stream: "ProcessStream") -> dict[int, bytes]:
         """Give the function of a stream, to be sent now, if a worker does not have it."""
@@ -293,25 +284,27 @@ class Dispatcher:
 
     def _settle(self, worker: Handle, records: list[Record]) -> None:
         sent, name = worker.sent, worker.name
+        stream: ProcessStream | None = None
+        outcomes: list[Outcome] = []
         for number, kind, started_at, seconds, body in records:
-            found = sent.pop(number, None)
-            if found is None:
+            if (found := sent.pop(number, None)) is None:
                 continue
-            stream, task = found
-            mean = stream.mean_seconds
-            stream.mean_seconds = seconds if mean is None else 0.8 * mean + 0.2 * seconds
+            if found[0] is not stream:
+                _settle_together(stream, outcomes)
+                stream, outcomes = found[0], []
             try:
                 value = loads(body)  # noqa: S301 - our own worker's
             except BaseException as error:  # noqa: BLE001 - code of the user; the task failed
                 bare = without_frames(unloadable("decode_result", error))
-                outcome = failed(task, bare, Status.ERROR, started_at, seconds, name)
+                outcome = failed(found[1], bare, Status.ERROR, started_at, seconds, name)
             else:
                 if kind == VALUE:
-                    outcome = succeeded(task, value, started_at, seconds, name)
+                    outcome = succeeded(found[1], value, started_at, seconds, name)
                 else:
                     raised = decode_error(value)
-                    outcome = failed(task, raised, Status.ERROR, started_at, seconds, name)
-            stream.settle(outcome)
+                    outcome = failed(found[1], raised, Status.ERROR, started_at, seconds, name)
+            outcomes.append(outcome)
+        _settle_together(stream, outcomes)
 
     def _look_after(
         self, selector: selectors.BaseSelector, stopping: dict["ProcessStream", float]
@@ -347,11 +340,11 @@ class Dispatcher:
             stopping[stream] = give_up_at
             while stream.returned:
                 stream.out += 1
-                stream.settle(cancelled(stream.returned.popleft(), "the run was stopped"))
+                stream.settle([cancelled(stream.returned.popleft(), "the run was stopped")])
             waiting = [task for other, task in self._backlog if other is stream]
             self._backlog = deque(sent for sent in self._backlog if sent[0] is not stream)
             for task in waiting:
-                stream.settle(cancelled(task, "the run was stopped before it began"))
+                stream.settle([cancelled(task, "the run was stopped before it began")])
             for worker in self._workers:
                 worker.ask_back(len(worker.sent) - 1)
 
@@ -378,7 +371,7 @@ class Dispatcher:
         number, _ = worker.ring.running()
         if number in worker.sent:
             stream, task = worker.sent.pop(number)
-            stream.settle(self._verdict(worker, number, task, exitcode))
+            stream.settle([self._verdict(worker, number, task, exitcode)])
         for stream, task in worker.sent.values():
             stream.take_back(task)
         if not worker.ready:
@@ -433,8 +426,14 @@ class Dispatcher:
         for worker in list(self._workers):
             self._bury(worker, selector)
         for stream, task in self._backlog:
-            stream.settle(cancelled(task, "the strategy was closed"))
+            stream.settle([cancelled(task, "the strategy was closed")])
         self._backlog.clear()
+
+
+def _settle_together(stream: "ProcessStream | None", outcomes: list[Outcome]) -> None:
+    if stream is not None:
+        stream.note_seconds(len(outcomes), sum(outcome.seconds for outcome in outcomes))
+        stream.settle(outcomes)
 
 
 def _room(stream: "ProcessStream") -> int:
