@@ -23,6 +23,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can imp
 
 PATIENCE = 20.0
 SHARED = ["sequential", "threads(max_workers=2)", "asyncio(max_concurrency=2)"]
+ONE = ["threads(max_workers=1)", "asyncio(max_concurrency=1)"]
 SPECS = [
     *SHARED,
     "processes(max_workers=2)",
@@ -69,6 +70,21 @@ def test_parents_and_children_share_one_budget(engine, spec, form):
     limit = int(spec[-2])
     assert report.values == [16] * 4
     assert 1 <= peak.most <= limit
+
+
+@pytest.mark.parametrize("spec", [*ONE, "processes(max_workers=1)"])
+def test_a_coroutine_may_wait_for_several_groups_of_children_at_once(engine, spec):
+    """The group that is done first keeps no slot from the children of the other."""
+
+    async def parent(number):
+        groups = [[number], range(3)]
+        return await asyncio.gather(
+            *(nested_async([partial(abs, item) for item in group]) for group in groups)
+        )
+
+    report = engine.map(parent, [5, 6], strategy=spec, timeout=PATIENCE)
+
+    assert report.values == [[[5], [0, 1, 2]], [[6], [0, 1, 2]]]
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -162,7 +178,7 @@ def test_children_that_share_a_variable_draw_the_warning(engine):
     assert engine.map(parent, [0], strategy="sequential").values == [[2, 2, 2]]
 
 
-@pytest.mark.parametrize("spec", ["threads(max_workers=1)", "asyncio(max_concurrency=1)"])
+@pytest.mark.parametrize("spec", ONE)
 def test_a_parent_past_its_deadline_takes_no_slot_with_it(engine, spec):
     """A parent that is abandoned while it waits for children leaves the run its slot."""
     release = threading.Event()

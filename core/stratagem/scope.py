@@ -26,10 +26,10 @@ class Hold(Protocol):
     depth: int
 
     def lend(self) -> bool:
-        """Give the slot to others; False when it is lent already."""
+        """Wait from now on: the slot goes to others. False when there is none to lend."""
 
     def reclaim(self) -> None:
-        """Take a slot back, waiting for one if need be."""
+        """Wait no more: take a slot back, waiting for one if need be."""
 
 
 class Children(Protocol):
