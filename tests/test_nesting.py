@@ -13,6 +13,7 @@ from stratagem import (
     Engine,
     LateBindingWarning,
     NestingError,
+    current_task,
     hookimpl,
     nested,
     nested_async,
@@ -163,6 +164,26 @@ def test_children_know_their_parents_run():
 
     assert runs[0] == (report.run_id, None)
     assert [parent for _, parent in runs[1:]] == [(report.run_id, "0")]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_child_has_the_key_of_its_parent_in_its_own(engine, spec):
+    """Log lines and outcomes of a child tell whose it is, at any depth that a key has room for."""
+
+    def key_of_deepest(depth):
+        return nested([partial(key_of_deepest, depth - 1)])[0] if depth else current_task().key
+
+    assert engine.map(key_of_deepest, [0, 3], strategy=spec).values == ["0", "1/0/0/0"]
+
+
+def test_a_key_that_is_too_long_for_its_children_is_cut():
+    """However long the key of a parent is, its children have keys that fit."""
+
+    def parent(_item):
+        return nested([lambda: current_task().key])
+
+    with Engine("sequential") as engine:
+        assert engine.map(parent, [0], key=lambda _item: "k" * 510).values == [[".../0"]]
 
 
 def test_children_that_share_a_variable_draw_the_warning(engine):

@@ -15,6 +15,7 @@ def nested(callables: Sequence[Callable[[], Any]]) -> list[Any]:
     """Run callables by the strategy that runs the calling task; return their values, in order.
 
     The task lends its slot while it waits, so no depth needs more slots than there are.
+    A child has the key of the task and its index: ``"7/0"`` is the first child of task ``"7"``.
 
     Raises:
         NestingError: called outside a task, or where an event loop runs.

@@ -22,6 +22,7 @@ class Plan:
         timeout: seconds that one attempt may run; None for no bound.
         key: gives the key of an item; None for its index.
         keep: how many outcomes a report holds at most; None for all.
+        parent_key: the key of the task whose children these are; None where they are of none.
     """
 
     items: Iterable[Any] | AsyncIterable[Any]
@@ -31,6 +32,7 @@ class Plan:
     timeout: float | None = None
     key: Callable[[Any], object] | None = None
     keep: int | None = None
+    parent_key: str | None = None
 
     def __attrs_post_init__(self) -> None:
         """Refuse options that make no sense.

@@ -23,7 +23,9 @@ __all__ = [
 class Hold(Protocol):
     """Be the slot that a running task holds, which it lends while it waits for other tasks."""
 
-    depth: int
+    @property
+    def depth(self) -> int:
+        """Tell how many runs the task is nested in."""
 
     def lend(self) -> bool:
         """Wait from now on: the slot goes to others. False when there is none to lend."""

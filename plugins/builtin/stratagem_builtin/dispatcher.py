@@ -18,6 +18,7 @@ from stratagem.transport import decode_error, unloadable, without_frames
 from stratagem_builtin.bell import Bell
 from stratagem_builtin.handle import Handle, Sent, no_worker, start_worker
 from stratagem_builtin.memory_events import OutOfMemory
+from stratagem_builtin.nests import TOO_LATE, Nest, Nests
 from stratagem_builtin.ring import Record
 from stratagem_builtin.worker import VALUE, Settings
 
@@ -59,6 +60,8 @@ class Dispatcher:
         self._forgotten: deque[int] = deque()
         self._workers: list[Handle] = []
         self._backlog: deque[Sent] = deque()
+        self._nests = Nests(self.wake)
+        self._returning: deque[tuple[Handle, Nest]] = deque()
         self._closing = False
         self._failed_starts = 0
         self._bell: Bell | None = None
@@ -100,7 +103,7 @@ class Dispatcher:
         self.wake()
 
     def wake(self) -> None:
-        """Look around soon."""
+        """Look around soon; called from any thread."""
         bell = self._bell
         if bell is not None:
             bell.ring()
@@ -126,6 +129,7 @@ class Dispatcher:
                 for stream in self._streams:
                     stream.fail(error)
             self._end_all(selector)
+            self._nests.close()
         with self._lock:
             self._thread = self._bell = None
         bell.close()
@@ -135,7 +139,10 @@ class Dispatcher:
         while not self._closing:
             self._forget_functions()
             self._begin_stops(stopping)
+            self._answer_parents()
             self._deal(selector)
+            if not self._streams:
+                self._let_spares_go()
             for stream in self._streams:
                 stream.outbox.rouse()
             for key, _ in selector.select(self._patience(stopping)):
@@ -168,19 +175,57 @@ class Dispatcher:
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
 
     def _deal(self, selector: selectors.BaseSelector) -> None:
-        ready = [worker for worker in self._workers if worker.ready]
-        for worker in sorted(ready, key=lambda worker: len(worker.sent)):
-            self._fill(worker)
+        """Give slots to parents whose children are done, then tasks to workers that have room."""
+        ready = [worker for worker in self._workers if worker.ready and not worker.nests]
         busy = sum(bool(worker.sent) for worker in ready)
+        busy += self._resume_parents(self._max_workers - busy)
+        if self._returning:  # the next slot is for one of them
+            return
+        for worker in ready:
+            if not worker.sent and busy < self._max_workers:
+                self._fill(worker)
+                busy += bool(worker.sent)
+        # New workers come before a second task for a busy one, which may be long at its first.
         while busy + len(self._backlog) < self._max_workers and self._backlog_one():
             pass
         starting = sum(not worker.ready for worker in self._workers)
-        while starting < len(self._backlog) and len(self._workers) < self._max_workers:
+        while starting < len(self._backlog) and starting + len(ready) < self._max_workers:
             if not self._start_one(selector):
                 break
             starting += 1
-        if any(not worker.sent for worker in ready) and not self._backlog:
+        for worker in sorted(ready, key=lambda worker: len(worker.sent)):
+            if worker.sent:
+                self._fill(worker)
+        idle = busy < self._max_workers and any(not worker.sent for worker in ready)
+        if idle and not self._backlog:
             self._ask_fullest(ready)
+
+    def _answer_parents(self) -> None:
+        """Tell the tasks that wait for children; the last part of one that waits needs a slot."""
+        while self._nests.answered:
+            worker, nest = self._nests.answered.popleft()
+            if nest.number not in worker.nests:  # it is dead
+                continue
+            if any(other.answer is None for other in worker.nests.values()):
+                worker.tell(nest)
+            else:
+                self._returning.append((worker, nest))
+
+    def _resume_parents(self, free: int) -> int:
+        resumed = 0
+        while self._returning and resumed < free:
+            worker, nest = self._returning.popleft()
+            if nest.number in worker.nests:
+                worker.tell(nest)
+                resumed += not worker.nests
+        return resumed
+
+    def _let_spares_go(self) -> None:
+        """Keep as many workers beyond the limit as the limit, for the next tasks with children."""
+        idle = [worker for worker in self._workers if worker.ready and not worker.asked_back]
+        for worker in idle[2 * self._max_workers :]:
+            worker.asked_back = True  # so that it is sent nothing more
+            worker.send("exit")
 
     def _start_one(self, selector: selectors.BaseSelector) -> bool:
         """Start a worker; where the system gives no more, go on with those there are."""
@@ -194,8 +239,11 @@ class Dispatcher:
         selector.register(worker.connection, selectors.EVENT_READ, worker)
         return True
 
+    def _deepest_first(self) -> list["ProcessStream"]:
+        return sorted(self._streams, key=lambda stream: -stream.depth)
+
     def _backlog_one(self) -> bool:
-        for stream in self._streams:
+        for stream in self._deepest_first():
             for task in stream.take(1):
                 self._backlog.append((stream, task))
                 self._take_turns(stream)
@@ -211,10 +259,12 @@ class Dispatcher:
     def _fill(self, worker: Handle) -> None:
         if worker.asked_back:  # while it answers that, it may not read: nothing large now
             return
+        if worker.sent and worker.running_for(time.monotonic()) > LONG_TASK:
+            return
         while self._backlog and len(worker.sent) < _room(self._backlog[0][0]):
             stream, task = self._backlog.popleft()
             self._send(worker, stream, [task])
-        for stream in () if self._backlog else self._streams:
+        for stream in () if self._backlog else self._deepest_first():
             while (most := _room(stream) - len(worker.sent)) > 0 and (tasks := stream.take(most)):
                 self._send(worker, stream, tasks)  # none of them may be fit to be sent
                 self._take_turns(stream)
@@ -271,6 +321,21 @@ class Dispatcher:
         """Send it nothing more; what it has not even read comes back when it is buried."""
         self._on_given_back(worker, numbers)
         worker.asked_back = True
+
+    def _on_nest(self, worker: Handle, nest: int, number: int, pickled: bytes) -> None:
+        """Run children of a task, which waits for them and lends its slot meanwhile."""
+        found = worker.sent.get(number)
+        worker.nests[nest] = opened = Nest(nest)
+        if found is None:  # it ended meanwhile, and left behind who asks
+            opened.answer = TOO_LATE
+            worker.tell(opened)
+            return
+        worker.ask_back(len(worker.sent) - 1)
+        self._nests.open(worker, opened, found[1], found[0].depth, pickled)
+
+    def _on_unnest(self, worker: Handle, nest: int) -> None:
+        if nest in worker.nests:
+            worker.nests[nest].stop()
 
     def _on_log(self, _worker: Handle, fields: dict[str, Any]) -> None:
         logger = logging.getLogger(fields["name"])
@@ -365,6 +430,7 @@ class Dispatcher:
         """Settle what a dead worker had finished and was running; deal out the rest again."""
         selector.unregister(worker.connection)
         self._workers.remove(worker)
+        worker.stop_nests()
         exitcode = worker.bury(EXIT_SECONDS)
         self._harvest(worker)
         self._drain_results(worker)

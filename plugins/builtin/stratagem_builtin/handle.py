@@ -16,6 +16,7 @@ from stratagem.errors import WorkerStartError
 from stratagem_builtin import worker
 from stratagem_builtin.descent import kill_group, kill_tree
 from stratagem_builtin.memory_events import OutOfMemory
+from stratagem_builtin.nests import Nest
 from stratagem_builtin.program import WORKER_NAME, describe_main, untold_main
 from stratagem_builtin.ring import Ring, allocate
 from stratagem_builtin.words import LastWords
@@ -50,6 +51,7 @@ class Handle:
         killed_for: the number of the task for whose sake it was killed; 0 for none.
         sent: what it was sent and has not answered, by number, in the order of sending.
         functions: the numbers of the functions that it has.
+        nests: the children that its task waits for, by number.
     """
 
     process: Any
@@ -64,6 +66,7 @@ class Handle:
     killed_for: int = 0
     sent: dict[int, Sent] = attrs.field(factory=dict)
     functions: set[int] = attrs.field(factory=set)
+    nests: dict[int, Nest] = attrs.field(factory=dict)
 
     def send(self, *message: object) -> None:
         """Send a message; one to a worker that has died goes nowhere, which a selector tells."""
@@ -86,6 +89,22 @@ class Handle:
         if most > 0 and not self.asked_back:
             self.asked_back = True
             self.send("give_back", most)
+
+    def running_for(self, now: float) -> float:
+        """Give for how many seconds it has run its task; 0.0 between tasks."""
+        number, began = self.ring.running()
+        return now - began if number in self.sent else 0.0
+
+    def tell(self, nest: Nest) -> None:
+        """Tell its task what became of children, for which that waits no longer."""
+        del self.nests[nest.number]
+        self.send("nested", nest.number, *nest.answer or ())
+
+    def stop_nests(self) -> None:
+        """Stop the children of its task, which is gone."""
+        for nest in self.nests.values():
+            nest.stop()
+        self.nests.clear()
 
     def kill(self) -> None:
         """Kill it, and all that its task has started."""

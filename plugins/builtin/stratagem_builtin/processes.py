@@ -26,7 +26,8 @@ from stratagem.consuming import outcomes_of
 from stratagem.invoke import failed
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
-from stratagem.scope import run_scope
+from stratagem.scope import current_hold, run_scope
+from stratagem.slots import depth_below
 from stratagem.strategy import cancelled
 from stratagem.transport import encode, without_frames
 from stratagem_builtin.dispatcher import Dispatcher
@@ -167,12 +168,14 @@ class ProcessStream:
         ready: whether polling may pay.
         retry_at: when polling pays at the latest, in ``time.monotonic()``.
         out: how many tasks are with the dispatcher.
+        depth: how many runs it is nested in.
         function: what its tasks call; None before the first of them that is a ``partial``.
         over: whether no further task will come.
     """
 
     def __init__(self, tasks: TaskSource, dispatcher: Dispatcher) -> None:
         self.tasks = tasks
+        self.depth = depth_below(current_hold())
         self._run: tuple[Context | None, str] = (None, "")
         self.mean_seconds: float | None = None
         self.ready = True

@@ -26,16 +26,15 @@ from stratagem import Task, TransportError, current_task
 from stratagem.event_loops import ContainedExit, finish_async
 from stratagem.invoke import call_as_current, is_awaitable, without_own_frames
 from stratagem.scope import Scope, run_scope
-from stratagem.strategy import Batch
 from stratagem.transport import decode, encode, encode_error, safe_repr
 from stratagem_builtin.birth import Preparation, get_ready, preparation_of_main
+from stratagem_builtin.children import Family
 from stratagem_builtin.descent import adopt_orphans, kill_descendants
 from stratagem_builtin.initializer import Initializer, keep_state
 from stratagem_builtin.leaks import Leaks
 from stratagem_builtin.memory_limit import limit_memory
 from stratagem_builtin.printing import Printing
 from stratagem_builtin.ring import LARGEST, Ring
-from stratagem_builtin.sequential import SequentialStrategy
 from stratagem_builtin.surroundings import Surroundings
 from stratagem_builtin.words import LastWords
 
@@ -138,7 +137,7 @@ class _Worker:
         self._functions: dict[int, bytes] = {}
         self._loaded: dict[int, Callable[[Any], Any]] = {}
         self._runner: asyncio.Runner | None = None
-        self._children = SequentialStrategy()
+        self._family = Family(self.send, self._running_task)
         self._name = f"pid-{os.getpid()}"
         self._told_at = 0.0
         self._low = 0
@@ -168,7 +167,6 @@ class _Worker:
         self._ring.publish()
         if self._runner is not None:
             self._runner.close()
-        self._children.close()
 
     def _preparations(self) -> list[Preparation]:
         made = [preparation_of_main(self._settings.main)]
@@ -244,6 +242,12 @@ class _Worker:
         self._functions.pop(function, None)
         self._loaded.pop(function, None)
 
+    def _on_nested(self, nest: int, kind: int, body: bytes) -> None:
+        self._family.receive(nest, kind == VALUE, body)
+
+    def _running_task(self) -> tuple[int, str | None]:
+        return self._ring.running()[0], self._running
+
     def _on_exit(self) -> None:
         self._todo.append(None)
         self._arrived.release()
@@ -309,8 +313,7 @@ class _Worker:
         """Give the context of the run of a group; what its tasks set, they set in copies."""
         if group.run_id != self._run_id:
             self._run_id, self._context = group.run_id, copy_context()
-            scope = Scope(group.run_id, lambda calls: Batch(calls, self._children))
-            self._context.run(run_scope.set, scope)
+            self._context.run(run_scope.set, Scope(group.run_id, self._family.open))
         group.context = self._context
         return self._context
 
