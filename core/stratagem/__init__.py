@@ -18,6 +18,7 @@ and come in by entry point like any other.
 
 from typing import TYPE_CHECKING, Any
 
+from stratagem.budget import Budget
 from stratagem.default import (
     amap,
     arun,
@@ -33,6 +34,7 @@ from stratagem.engine import Engine
 from stratagem.errors import (
     AbandonedThreadsError,
     AmbiguousStrategyError,
+    BudgetError,
     CapabilityError,
     ConfigurationError,
     DuplicateKeyError,
@@ -78,6 +80,8 @@ __all__ = [
     "AmbiguousStrategyError",
     "Answer",
     "AsyncStream",
+    "Budget",
+    "BudgetError",
     "CapabilityError",
     "ConfigurationError",
     "CurrentTask",

@@ -19,6 +19,7 @@ from stratagem_builtin.bell import Bell
 from stratagem_builtin.handle import Handle, Sent, no_worker, start_worker
 from stratagem_builtin.memory_events import OutOfMemory
 from stratagem_builtin.nests import TOO_LATE, Nest, Nests
+from stratagem_builtin.places import Places
 from stratagem_builtin.ring import Record
 from stratagem_builtin.worker import VALUE, Settings
 
@@ -61,6 +62,7 @@ class Dispatcher:
         self._workers: list[Handle] = []
         self._backlog: deque[Sent] = deque()
         self._nests = Nests(self.wake)
+        self._places = Places(self.wake)
         self._returning: deque[tuple[Handle, Nest]] = deque()
         self._closing = False
         self._failed_starts = 0
@@ -140,6 +142,7 @@ class Dispatcher:
             self._forget_functions()
             self._begin_stops(stopping)
             self._answer_parents()
+            self._hand_places_out()
             self._deal(selector)
             if not self._streams:
                 self._let_spares_go()
@@ -210,6 +213,12 @@ class Dispatcher:
                 worker.tell(nest)
             else:
                 self._returning.append((worker, nest))
+
+    def _hand_places_out(self) -> None:
+        while self._places.granted:
+            worker, number = self._places.granted.popleft()
+            if number in worker.places:
+                worker.send("placed", number, worker.places[number].problem)
 
     def _resume_parents(self, free: int) -> int:
         resumed = 0
@@ -337,6 +346,12 @@ class Dispatcher:
         if nest in worker.nests:
             worker.nests[nest].stop()
 
+    def _on_take(self, worker: Handle, number: int, name: str, limit: int) -> None:
+        self._places.ask(worker, number, name, limit)
+
+    def _on_give(self, worker: Handle, number: int) -> None:
+        worker.places.pop(number).give_back()
+
     def _on_log(self, _worker: Handle, fields: dict[str, Any]) -> None:
         logger = logging.getLogger(fields["name"])
         if logger.isEnabledFor(fields["levelno"]):
@@ -430,7 +445,7 @@ class Dispatcher:
         """Settle what a dead worker had finished and was running; deal out the rest again."""
         selector.unregister(worker.connection)
         self._workers.remove(worker)
-        worker.stop_nests()
+        worker.forsake()
         exitcode = worker.bury(EXIT_SECONDS)
         self._harvest(worker)
         self._drain_results(worker)

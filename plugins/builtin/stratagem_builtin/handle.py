@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from stratagem import Task, TaskLostError
+from stratagem.budget import Ticket
 from stratagem.errors import WorkerStartError
 from stratagem_builtin import worker
 from stratagem_builtin.descent import kill_group, kill_tree
@@ -52,6 +53,7 @@ class Handle:
         sent: what it was sent and has not answered, by number, in the order of sending.
         functions: the numbers of the functions that it has.
         nests: the children that its task waits for, by number.
+        places: the places of budgets that its tasks have or wait for, by number.
     """
 
     process: Any
@@ -67,6 +69,7 @@ class Handle:
     sent: dict[int, Sent] = attrs.field(factory=dict)
     functions: set[int] = attrs.field(factory=set)
     nests: dict[int, Nest] = attrs.field(factory=dict)
+    places: dict[int, Ticket] = attrs.field(factory=dict)
 
     def send(self, *message: object) -> None:
         """Send a message; one to a worker that has died goes nowhere, which a selector tells."""
@@ -100,11 +103,14 @@ class Handle:
         del self.nests[nest.number]
         self.send("nested", nest.number, *nest.answer or ())
 
-    def stop_nests(self) -> None:
-        """Stop the children of its task, which is gone."""
+    def forsake(self) -> None:
+        """Stop the children of its task, which is gone, and give back what places that has."""
         for nest in self.nests.values():
             nest.stop()
         self.nests.clear()
+        for place in self.places.values():
+            place.give_back()
+        self.places.clear()
 
     def kill(self) -> None:
         """Kill it, and all that its task has started."""

@@ -23,6 +23,7 @@ from typing import Any, NoReturn, cast
 import attrs
 
 from stratagem import Task, TransportError, current_task
+from stratagem.budget import ask_elsewhere
 from stratagem.event_loops import ContainedExit, finish_async
 from stratagem.invoke import call_as_current, is_awaitable, without_own_frames
 from stratagem.scope import Scope, run_scope
@@ -33,6 +34,7 @@ from stratagem_builtin.descent import adopt_orphans, kill_descendants
 from stratagem_builtin.initializer import Initializer, keep_state
 from stratagem_builtin.leaks import Leaks
 from stratagem_builtin.memory_limit import limit_memory
+from stratagem_builtin.places import RemotePlaces
 from stratagem_builtin.printing import Printing
 from stratagem_builtin.ring import LARGEST, Ring
 from stratagem_builtin.surroundings import Surroundings
@@ -138,6 +140,7 @@ class _Worker:
         self._loaded: dict[int, Callable[[Any], Any]] = {}
         self._runner: asyncio.Runner | None = None
         self._family = Family(self.send, self._running_task)
+        self._places = RemotePlaces(self.send)
         self._name = f"pid-{os.getpid()}"
         self._told_at = 0.0
         self._low = 0
@@ -153,6 +156,7 @@ class _Worker:
         threading.Thread(target=self._read, name="stratagem-reader", daemon=True).start()
         self._printing.take_over()
         self._forward_logs()
+        ask_elsewhere(self._places.request)
         unready = partial(self.send, "unready")
         get_ready(words, self._preparations(), self._settings.ready_by, unready)
         self._surroundings.watch()
@@ -244,6 +248,9 @@ class _Worker:
 
     def _on_nested(self, nest: int, kind: int, body: bytes) -> None:
         self._family.receive(nest, kind == VALUE, body)
+
+    def _on_placed(self, number: int, problem: str) -> None:
+        self._places.receive(number, problem)
 
     def _running_task(self) -> tuple[int, str | None]:
         return self._ring.running()[0], self._running
