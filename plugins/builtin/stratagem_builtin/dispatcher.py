@@ -1,7 +1,6 @@
 """The thread that deals tasks to worker processes, and answers for them when they die."""
 
 import itertools
-import logging
 import selectors
 import threading
 import time
@@ -10,15 +9,16 @@ from multiprocessing.context import BaseContext
 from pickle import loads
 from typing import TYPE_CHECKING, Any
 
-from stratagem import Outcome, Status, Task, TaskTimeoutError
+from stratagem import Outcome, Status, Task
 from stratagem.errors import WorkerStartError
 from stratagem.invoke import failed, succeeded
 from stratagem.strategy import cancelled
 from stratagem.transport import decode_error, unloadable, without_frames
 from stratagem_builtin.bell import Bell
+from stratagem_builtin.forwarding import replay
 from stratagem_builtin.handle import Handle, Sent, no_worker, start_worker
 from stratagem_builtin.memory_events import OutOfMemory
-from stratagem_builtin.nests import TOO_LATE, Nest, Nests
+from stratagem_builtin.nests import Nests
 from stratagem_builtin.places import Places
 from stratagem_builtin.ring import Record
 from stratagem_builtin.worker import VALUE, Settings
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Dispatcher"]
 
-BATCH_SECONDS = 0.005
-LARGEST_BATCH = 128
 TICK = 0.005
 LONG_TASK = 0.02
 FAILED_STARTS = 3
@@ -63,7 +61,6 @@ class Dispatcher:
         self._backlog: deque[Sent] = deque()
         self._nests = Nests(self.wake)
         self._places = Places(self.wake)
-        self._returning: deque[tuple[Handle, Nest]] = deque()
         self._closing = False
         self._failed_starts = 0
         self._bell: Bell | None = None
@@ -141,8 +138,8 @@ class Dispatcher:
         while not self._closing:
             self._forget_functions()
             self._begin_stops(stopping)
-            self._answer_parents()
-            self._hand_places_out()
+            self._nests.hand_out()
+            self._places.hand_out()
             self._deal(selector)
             if not self._streams:
                 self._let_spares_go()
@@ -181,8 +178,8 @@ class Dispatcher:
         """Give slots to parents whose children are done, then tasks to workers that have room."""
         ready = [worker for worker in self._workers if worker.ready and not worker.nests]
         busy = sum(bool(worker.sent) for worker in ready)
-        busy += self._resume_parents(self._max_workers - busy)
-        if self._returning:  # the next slot is for one of them
+        busy += self._nests.resume(self._max_workers - busy)
+        if self._nests.returning:  # the next slot is for one of them
             return
         for worker in ready:
             if not worker.sent and busy < self._max_workers:
@@ -202,32 +199,6 @@ class Dispatcher:
         idle = busy < self._max_workers and any(not worker.sent for worker in ready)
         if idle and not self._backlog:
             self._ask_fullest(ready)
-
-    def _answer_parents(self) -> None:
-        """Tell the tasks that wait for children; the last part of one that waits needs a slot."""
-        while self._nests.answered:
-            worker, nest = self._nests.answered.popleft()
-            if nest.number not in worker.nests:  # it is dead
-                continue
-            if any(other.answer is None for other in worker.nests.values()):
-                worker.tell(nest)
-            else:
-                self._returning.append((worker, nest))
-
-    def _hand_places_out(self) -> None:
-        while self._places.granted:
-            worker, number = self._places.granted.popleft()
-            if number in worker.places:
-                worker.send("placed", number, worker.places[number].problem)
-
-    def _resume_parents(self, free: int) -> int:
-        resumed = 0
-        while self._returning and resumed < free:
-            worker, nest = self._returning.popleft()
-            if nest.number in worker.nests:
-                worker.tell(nest)
-                resumed += not worker.nests
-        return resumed
 
     def _let_spares_go(self) -> None:
         """Keep as many workers beyond the limit as the limit, for the next tasks with children."""
@@ -270,11 +241,11 @@ class Dispatcher:
             return
         if worker.sent and worker.running_for(time.monotonic()) > LONG_TASK:
             return
-        while self._backlog and len(worker.sent) < _room(self._backlog[0][0]):
+        while self._backlog and len(worker.sent) < self._backlog[0][0].room:
             stream, task = self._backlog.popleft()
             self._send(worker, stream, [task])
         for stream in () if self._backlog else self._deepest_first():
-            while (most := _room(stream) - len(worker.sent)) > 0 and (tasks := stream.take(most)):
+            while (most := stream.room - len(worker.sent)) > 0 and (tasks := stream.take(most)):
                 self._send(worker, stream, tasks)  # none of them may be fit to be sent
                 self._take_turns(stream)
 
@@ -285,15 +256,7 @@ class Dispatcher:
             return
         shipments = stream.pack(tasks, self._numbers, worker.sent)
         if shipments:
-            worker.send("run", shipments, self._functions_for(worker, stream))
-
-    def _functions_for(self, worker: Handle, stream: "ProcessStream") -> dict[int, bytes]:
-        """Give the function of a stream, to be sent now, if a worker does not have it."""
-        function = stream.function
-        if function is None or function.number in worker.functions:
-            return {}
-        worker.functions.add(function.number)
-        return {function.number: function.pickled}
+            worker.send("run", shipments, stream.functions_for(worker))
 
     def _ask_fullest(self, ready: list[Handle]) -> None:
         fullest = max(ready, key=lambda worker: len(worker.sent))
@@ -333,14 +296,8 @@ class Dispatcher:
 
     def _on_nest(self, worker: Handle, nest: int, number: int, pickled: bytes) -> None:
         """Run children of a task, which waits for them and lends its slot meanwhile."""
-        found = worker.sent.get(number)
-        worker.nests[nest] = opened = Nest(nest)
-        if found is None:  # it ended meanwhile, and left behind who asks
-            opened.answer = TOO_LATE
-            worker.tell(opened)
-            return
         worker.ask_back(len(worker.sent) - 1)
-        self._nests.open(worker, opened, found[1], found[0].depth, pickled)
+        self._nests.open(worker, nest, number, pickled)
 
     def _on_unnest(self, worker: Handle, nest: int) -> None:
         if nest in worker.nests:
@@ -353,9 +310,7 @@ class Dispatcher:
         worker.places.pop(number).give_back()
 
     def _on_log(self, _worker: Handle, fields: dict[str, Any]) -> None:
-        logger = logging.getLogger(fields["name"])
-        if logger.isEnabledFor(fields["levelno"]):
-            logger.handle(logging.makeLogRecord(fields))
+        replay(fields)
 
     def _harvest(self, worker: Handle) -> None:
         records = worker.ring.read()
@@ -452,7 +407,7 @@ class Dispatcher:
         number, _ = worker.ring.running()
         if number in worker.sent:
             stream, task = worker.sent.pop(number)
-            stream.settle([self._verdict(worker, number, task, exitcode)])
+            stream.settle([worker.verdict(task, exitcode, self._out_of_memory)])
         for stream, task in worker.sent.values():
             stream.take_back(task)
         if not worker.ready:
@@ -466,20 +421,6 @@ class Dispatcher:
                     self._settle(worker, [message[1]])
         except (EOFError, OSError):
             return
-
-    def _verdict(self, worker: Handle, number: int, task: Task, exitcode: int | None) -> Outcome:
-        seconds = time.monotonic() - worker.ring.running()[1]
-        started_at = time.time() - seconds
-        error: BaseException | None
-        if worker.killed_for != number:
-            error, status = worker.lost(task, exitcode, self._out_of_memory), Status.LOST
-        elif task.timeout is not None and seconds >= task.timeout:
-            error, status = TaskTimeoutError(task.key, task.timeout), Status.TIMEOUT
-        else:
-            error = cancelled(task, "the run was stopped; its worker was killed").error
-            status = Status.CANCELLED
-        assert error is not None
-        return failed(task, error, status, started_at, seconds, worker.name)
 
     def _note_failed_start(self, worker: Handle, exitcode: int | None) -> None:
         self._failed_starts += 1
@@ -515,10 +456,3 @@ def _settle_together(stream: "ProcessStream | None", outcomes: list[Outcome]) ->
     if stream is not None:
         stream.note_seconds(len(outcomes), sum(outcome.seconds for outcome in outcomes))
         stream.settle(outcomes)
-
-
-def _room(stream: "ProcessStream") -> int:
-    mean = stream.mean_seconds
-    if mean is None or mean >= BATCH_SECONDS:
-        return 1
-    return max(1, min(LARGEST_BATCH, int(BATCH_SECONDS / max(mean, 1e-6))))

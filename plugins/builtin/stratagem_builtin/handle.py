@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from stratagem import Task, TaskLostError
+from stratagem import (
+    Outcome,
+    Status,
+    Task,
+    TaskCancelledError,
+    TaskLostError,
+    TaskTimeoutError,
+)
 from stratagem.budget import Ticket
 from stratagem.errors import WorkerStartError
+from stratagem.invoke import failed
 from stratagem_builtin import worker
 from stratagem_builtin.descent import kill_group, kill_tree
 from stratagem_builtin.memory_events import OutOfMemory
@@ -146,6 +154,20 @@ class Handle:
         return TaskLostError(
             task.key, why, exitcode=exitcode, stack=self.words.stack(), reason=reason
         )
+
+    def verdict(self, task: Task, exitcode: int | None, memory: OutOfMemory) -> Outcome:
+        """Give the outcome of the task that it was running when it died."""
+        number, began = self.ring.running()
+        seconds = time.monotonic() - began
+        error: Exception
+        if self.killed_for != number:
+            error, status = self.lost(task, exitcode, memory), Status.LOST
+        elif task.timeout is not None and seconds >= task.timeout:
+            error, status = TaskTimeoutError(task.key, task.timeout), Status.TIMEOUT
+        else:
+            why = "the run was stopped; its worker was killed"
+            error, status = TaskCancelledError(task.key, why), Status.CANCELLED
+        return failed(task, error, status, time.time() - seconds, seconds, self.name)
 
     def dispose(self) -> None:
         """Give pipe, memory and process object back."""

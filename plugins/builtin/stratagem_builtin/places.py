@@ -19,24 +19,28 @@ class Places:
     """Ask for places in the name of workers, in the parent process.
 
     Args:
-        wake: called, from any thread, when something was put into ``granted``.
-
-    Attributes:
-        granted: the workers that can be told of a place, and what they call it.
+        wake: called, from any thread, when there is something to hand out.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.granted: deque[tuple[Handle, int]] = deque()
+        self._granted: deque[tuple[Handle, int]] = deque()
         self._wake = wake
 
     def ask(self, worker: "Handle", number: int, name: str, limit: int) -> None:
         """Ask for a place of a budget, which ``worker`` calls ``number``."""
 
         def note() -> None:
-            self.granted.append((worker, number))
+            self._granted.append((worker, number))
             self._wake()
 
         worker.places[number] = request(name, limit, note)
+
+    def hand_out(self) -> None:
+        """Tell workers of places that they have, or can't have."""
+        while self._granted:
+            worker, number = self._granted.popleft()
+            if number in worker.places:
+                worker.send("placed", number, worker.places[number].problem)
 
 
 @attrs.define(eq=False)

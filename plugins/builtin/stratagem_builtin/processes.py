@@ -32,7 +32,7 @@ from stratagem.strategy import cancelled
 from stratagem.transport import encode, without_frames
 from stratagem_builtin.dispatcher import Dispatcher
 from stratagem_builtin.forking import warn_of_threads
-from stratagem_builtin.handle import Sent
+from stratagem_builtin.handle import Handle, Sent
 from stratagem_builtin.initializer import initializer_of
 from stratagem_builtin.memory_limit import memory_limit_of
 from stratagem_builtin.worker import PLAIN, Settings, Shipment
@@ -40,6 +40,8 @@ from stratagem_builtin.worker import PLAIN, Settings, Shipment
 __all__ = ["ProcessPoolStrategy"]
 
 WINDOW = 512
+BATCH_SECONDS = 0.005
+LARGEST_BATCH = 128
 
 
 class ProcessPoolStrategy(StreamingStrategy):
@@ -213,6 +215,14 @@ class ProcessStream:
             self.out == 0 and (self.over or self.tasks.closed) and not self.returned
         )
 
+    @property
+    def room(self) -> int:
+        """Tell how many of its tasks a worker may have at once: more than one if they are short."""
+        mean = self.mean_seconds
+        if mean is None or mean >= BATCH_SECONDS:
+            return 1
+        return max(1, min(LARGEST_BATCH, int(BATCH_SECONDS / max(mean, 1e-6))))
+
     def _stir(self) -> None:
         self.ready = True
         if self.tasks.closed:
@@ -308,6 +318,14 @@ class ProcessStream:
             return 0, encode(call, "encode_task")
         given = call.args[0]
         return function.number, given if type(given) in PLAIN else encode(given, "encode_task")
+
+    def functions_for(self, worker: Handle) -> dict[int, bytes]:
+        """Give the function of its tasks, to be sent now, if a worker does not have it."""
+        function = self.function
+        if function is None or function.number in worker.functions:
+            return {}
+        worker.functions.add(function.number)
+        return {function.number: function.pickled}
 
     def _sent_once(self, function: Callable[[Any], Any]) -> SentOnce:
         pickled = encode(function, "encode_task")

@@ -22,7 +22,7 @@ from typing import Any, NoReturn, cast
 
 import attrs
 
-from stratagem import Task, TransportError, current_task
+from stratagem import Task, TransportError
 from stratagem.budget import ask_elsewhere
 from stratagem.event_loops import ContainedExit, finish_async
 from stratagem.invoke import call_as_current, is_awaitable, without_own_frames
@@ -31,6 +31,7 @@ from stratagem.transport import decode, encode, encode_error, safe_repr
 from stratagem_builtin.birth import Preparation, get_ready, preparation_of_main
 from stratagem_builtin.children import Family
 from stratagem_builtin.descent import adopt_orphans, kill_descendants
+from stratagem_builtin.forwarding import forward_logs
 from stratagem_builtin.initializer import Initializer, keep_state
 from stratagem_builtin.leaks import Leaks
 from stratagem_builtin.memory_limit import limit_memory
@@ -155,7 +156,7 @@ class _Worker:
         # First of all: from now on the worker ends with its parent, whatever else goes on.
         threading.Thread(target=self._read, name="stratagem-reader", daemon=True).start()
         self._printing.take_over()
-        self._forward_logs()
+        forward_logs(self.send, self._settings.log_level, self._settings.own_log_level)
         ask_elsewhere(self._places.request)
         unready = partial(self.send, "unready")
         get_ready(words, self._preparations(), self._settings.ready_by, unready)
@@ -365,39 +366,6 @@ class _Worker:
     def _wait_for_room(self) -> None:
         self._tell()
         sleep(0.001)
-
-    def _forward_logs(self) -> None:
-        root = logging.getLogger()
-        root.addHandler(_Forwarding(self))
-        root.setLevel(self._settings.log_level)
-        logging.getLogger("stratagem").setLevel(self._settings.own_log_level)
-
-
-class _Forwarding(logging.Handler):
-    """Send log records to the parent, each with the run id and task key it was logged under."""
-
-    def __init__(self, worker: _Worker) -> None:
-        super().__init__()
-        self._worker = worker
-
-    def emit(self, record: logging.LogRecord) -> None:
-        task = current_task()
-        fields = {
-            "name": record.name,
-            "levelno": record.levelno,
-            "levelname": record.levelname,
-            "msg": record.getMessage(),
-            "created": record.created,
-            "pathname": record.pathname,
-            "lineno": record.lineno,
-            "funcName": record.funcName,
-            "process": record.process,
-            "stratagem_run_id": "" if task is None else task.run_id,
-            "stratagem_task_key": "" if task is None else task.key,
-        }
-        if record.exc_info:
-            fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
-        self._worker.send("log", fields)
 
 
 def _die() -> None:
