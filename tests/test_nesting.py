@@ -113,6 +113,19 @@ def test_a_child_that_fails_raises_in_its_parent_and_nowhere_else(engine, spec):
     assert engine.map(parent, [1, 3, 5], strategy=spec).values == [[1], ("three",), [5]]
 
 
+@pytest.mark.parametrize("spec", SHARED[:2])
+def test_what_a_child_raises_tells_of_nothing_else(engine, spec):
+    """No error of the machinery stands in the context of the child's own."""
+
+    def parent(_item):
+        try:
+            nested([partial(tasks.fail_at_three, 3)])
+        except KeyError as error:
+            return error.__context__
+
+    assert engine.map(parent, [0], strategy=spec).values == [None]
+
+
 @pytest.mark.parametrize("spec", SHARED)
 def test_a_coroutine_runs_children_while_its_loop_goes_on(engine, spec):
     """``nested_async`` takes callables and awaitables, and gives their values in order."""

@@ -1,6 +1,5 @@
 """A limit that has a name: so many calls of one kind at once, whatever runs them."""
 
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any, Protocol, Self
 import attrs
 
 from stratagem.errors import BudgetError
+from stratagem.loops import a_loop_runs
 from stratagem.options import require_count
 
 __all__ = ["Authority", "Budget", "Ticket", "ask_elsewhere", "budgets_held", "request", "waiting"]
@@ -172,12 +172,11 @@ def budgets_held() -> list[str]:
 
 def _who() -> object:
     """Give what runs here: a coroutine's task where a loop runs, else the thread."""
-    loops = sys.modules.get("asyncio")
-    try:
-        task = None if loops is None else loops.current_task()
-    except RuntimeError:  # no loop runs here
-        task = None
-    return threading.get_ident() if task is None else task
+    if not a_loop_runs():
+        return threading.get_ident()
+    import asyncio  # noqa: PLC0415 - it is slow to import, but here it is loaded
+
+    return asyncio.current_task() or threading.get_ident()
 
 
 def _tell(loop: Any, tell: Callable[[], None]) -> None:

@@ -95,9 +95,10 @@ def enter(task: Task, hold: Hold | None) -> None:
 
 def _bind_for_structlog(task: Task) -> None:
     scope = run_scope.get()
-    _modules["structlog.contextvars"].bind_contextvars(
-        run_id="" if scope is None else scope.run_id, task_key=task.key
-    )
+    # Missing while another thread is still importing it; then nothing has been logged by it yet.
+    bind = getattr(_modules["structlog.contextvars"], "bind_contextvars", None)
+    if bind is not None:
+        bind(run_id="" if scope is None else scope.run_id, task_key=task.key)
 
 
 def succeeded(task: Task, value: Any, started_at: float, seconds: float, worker: str) -> Outcome:

@@ -5,7 +5,7 @@ from typing import Any
 
 from stratagem.budget import budgets_held
 from stratagem.errors import NestingError
-from stratagem.loops import running_loop, running_on
+from stratagem.loops import a_loop_runs, running_loop, running_on
 from stratagem.scope import Scope, current_task, run_scope
 from stratagem.strategy import as_call, warn_of_late_binding
 
@@ -23,14 +23,12 @@ def nested(callables: Sequence[Callable[[], Any]]) -> list[Any]:
         Exception: the first failure in time, as it was raised.
     """
     scope = _scope("nested")
-    try:
-        running_loop()
-    except RuntimeError:
-        warn_of_late_binding(callables, stacklevel=2)
-        return scope.open_children(callables).values()
-    raise NestingError(
-        "nested() would block the event loop that runs here; use `await nested_async(...)`"
-    )
+    if a_loop_runs():
+        raise NestingError(
+            "nested() would block the event loop that runs here; use `await nested_async(...)`"
+        )
+    warn_of_late_binding(callables, stacklevel=2)
+    return scope.open_children(callables).values()
 
 
 async def nested_async(
