@@ -238,10 +238,10 @@ class ProcessStream:
         if self.failure is not None:  # the consumer is about to hear of it
             return taken
         while self.returned and len(taken) < most:
+            self.out += 1  # first: what is in neither would pass for the end of the stream
             taken.append(self.returned.popleft())
         if self.ready or self.retry_at <= time.monotonic():
-            self._poll(min(most - len(taken), self._window_left() - len(taken)), taken)
-        self.out += len(taken)
+            self._poll(min(most - len(taken), self._window_left()), taken)
         return taken
 
     def _window_left(self) -> int:
@@ -261,6 +261,7 @@ class ProcessStream:
         for _ in range(most):
             found = poll()
             if isinstance(found, Task):
+                self.out += 1
                 taken.append(found)
                 continue
             if found is None:
