@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from stratagem.configuration import read_configuration
 from stratagem.errors import CapabilityError, NestingError, SpecError
+from stratagem.intake import outside_of_inputs
 from stratagem.invoke import callable_name
 from stratagem.loops import running_loop, running_on
 from stratagem.options import require_level
@@ -277,7 +278,7 @@ class Engine:
 
 def _collect(stream: Stream) -> Report:
     guard = interruptible(stream.interrupt) if stream.run.parent is None else nullcontext()
-    with guard:
+    with guard, outside_of_inputs():  # who asked for a whole report would take a part for it
         return stream.collect()
 
 

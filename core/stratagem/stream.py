@@ -17,6 +17,7 @@ from stratagem.errors import (
     TaskCancelledError,
     TaskLostError,
 )
+from stratagem.intake import input_read_here, outside_of_inputs
 from stratagem.invoke import failed
 from stratagem.loops import running_on
 from stratagem.numbering import Numbering
@@ -70,7 +71,7 @@ class Stream(Iterator[Outcome]):
         self._handed_out: deque[Outcome] = deque(maxlen=plan.keep)
         self._kept_back: list[Outcome] = []
         self._report: Report | None = None
-        with running_on(None):
+        with running_on(None), outside_of_inputs():
             context = copy_context()
         context.run(run_scope.set, Scope(run.id, open_children))
         numbering = Numbering(plan, announcer, context)
@@ -112,6 +113,9 @@ class Stream(Iterator[Outcome]):
 
     def _begin(self) -> None:
         self._begun = time.perf_counter()
+        reader = input_read_here()
+        if reader is not None:
+            reader.stages.add(self, self.stop)
         self._announcer.tell("stratagem_before_run")
 
     def _settle(self, outcome: Outcome) -> bool:
@@ -146,8 +150,12 @@ class Stream(Iterator[Outcome]):
         elif self._failures.total() == self._plan.max_errors:
             self.stop("max_errors")
 
-    def _end(self) -> None:
-        """Settle what no answer came for, and make the report."""
+    def _end(self, *, wait: bool = True) -> None:
+        """Settle what no answer came for, and make the report.
+
+        Args:
+            wait: whether to wait for the streams that the input reads, which are stopped.
+        """
         for task in sorted(self._ledger.values(), key=lambda task: task.index):
             self._closing = True
             self._settle(self._unanswered(task))
@@ -163,6 +171,8 @@ class Stream(Iterator[Outcome]):
         if self._begun:
             self._announcer.tell("stratagem_after_run", report=self._report)
         self._intake.close()
+        if wait:
+            self._intake.settle_stages()
 
     @property
     def _read_to_its_end(self) -> bool:
@@ -206,7 +216,7 @@ class Stream(Iterator[Outcome]):
         self.stop("interrupted" if isinstance(error, KeyboardInterrupt) else "strategy_failed")
         if isinstance(error, KeyboardInterrupt):
             self._hurry(error)
-        self._end()
+        self._end(wait=not isinstance(error, KeyboardInterrupt))
         self._with_report(error)
 
     def _hurry(self, interrupt: KeyboardInterrupt) -> None:
@@ -256,7 +266,11 @@ class Stream(Iterator[Outcome]):
 
     @property
     def _in_listener(self) -> bool:
-        return self._reader == get_ident() or self._announcer.teller == get_ident()
+        return self.is_read_in(get_ident())
+
+    def is_read_in(self, ident: int) -> bool:
+        """Tell whether that thread is busy with this stream, or with one that its input reads."""
+        return ident in {self._reader, self._announcer.teller} or self._intake.is_read_in(ident)
 
     def _drain(self) -> None:
         if self._over:
@@ -268,7 +282,7 @@ class Stream(Iterator[Outcome]):
             elif (close := getattr(self._answers, "close", None)) is not None:
                 close()
         finally:
-            self._end()
+            self._end(wait=self._stopped != "dropped")
 
     @property
     def report(self) -> Report:
