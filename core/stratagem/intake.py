@@ -7,7 +7,7 @@ so that finished outcomes flow while the input blocks, and closing never waits f
 
 import itertools
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
@@ -56,6 +56,7 @@ class Intake(TaskSource):
     Attributes:
         failure: what the input raised, once it has; the run ends with it.
         exhausted: whether the input was read to its end, and all of it was taken.
+        bound: the bound that kept it from that; None for none.
     """
 
     def __init__(self, make: MakeTask) -> None:
@@ -63,6 +64,12 @@ class Intake(TaskSource):
         self._make = make
         self.failure: BaseException | None = None
         self.exhausted = False
+        self.bound: str | None = None
+
+    @property
+    def unfollowed(self) -> Counter[str]:
+        """Count, by why, the items that tasks have led to and that are not run."""
+        return Counter()
 
     def _made(self, index: int, item: object) -> Task | None:
         try:

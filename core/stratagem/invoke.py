@@ -106,6 +106,7 @@ def succeeded(task: Task, value: Any, started_at: float, seconds: float, worker:
     outcome.seconds = seconds
     outcome.worker = worker
     outcome.attempts = task.attempt
+    outcome.parent = task.parent
     return outcome
 
 
@@ -129,6 +130,7 @@ def failed(
         seconds,
         worker,
         task.attempt,
+        task.parent,
     )
 
 

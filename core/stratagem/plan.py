@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import attrs
 
+from stratagem.expansion import Growth
 from stratagem.options import require_count, require_seconds
 
 __all__ = ["Plan"]
@@ -22,6 +23,7 @@ class Plan:
         timeout: seconds that one attempt may run; None for no bound.
         key: gives the key of an item; None for its index.
         keep: how many outcomes a report holds at most; None for all.
+        growth: how tasks lead to further tasks; None where they do not.
     """
 
     items: Iterable[Any] | AsyncIterable[Any]
@@ -31,6 +33,7 @@ class Plan:
     timeout: float | None = None
     key: Callable[[Any], object] | None = None
     keep: int | None = None
+    growth: Growth | None = None
 
     def __attrs_post_init__(self) -> None:
         """Refuse options that make no sense.
@@ -48,4 +51,6 @@ class Plan:
     @property
     def total(self) -> int | None:
         """Tell how many items there are; None while that is unknown."""
-        return len(self.items) if isinstance(self.items, Sequence) else None
+        if self.growth is None and isinstance(self.items, Sequence):
+            return len(self.items)
+        return None

@@ -17,7 +17,8 @@ from stratagem.errors import (
     TaskCancelledError,
     TaskLostError,
 )
-from stratagem.intake import input_read_here, outside_of_inputs
+from stratagem.expansion import ExpansionIntake
+from stratagem.intake import Intake, input_read_here, outside_of_inputs
 from stratagem.invoke import failed
 from stratagem.loops import running_on
 from stratagem.numbering import Numbering
@@ -74,9 +75,17 @@ class Stream(Iterator[Outcome]):
         with running_on(None), outside_of_inputs():
             context = copy_context()
         context.run(run_scope.set, Scope(run.id, open_children))
-        numbering = Numbering(plan, announcer, context)
+        parent = None if run.parent is None else run.parent.key
+        numbering = Numbering(plan, announcer, context, parent)
         self._ledger = numbering.ledger
-        self._intake = open_intake(plan.items, numbering.make, context)
+        self._expansion: ExpansionIntake | None = None
+        self._intake: Intake
+        if plan.growth is None:
+            self._intake = open_intake(plan.items, numbering.make, context)
+        else:
+            self._intake = self._expansion = plan.growth.open_intake(
+                plan.items, numbering.make, context
+            )
         self._answers = strategy.stream(self._intake)
         self._over = False
 
@@ -100,8 +109,8 @@ class Stream(Iterator[Outcome]):
                 if not self._begun:
                     self._begin()
                 for outcome in self._answers:
-                    if self._settle(outcome):
-                        return outcome
+                    if (settled := self._settle(outcome)) is not None:
+                        return settled
             except BaseException as error:
                 self._break_off(error)
                 raise
@@ -118,12 +127,14 @@ class Stream(Iterator[Outcome]):
             reader.stages.add(self, self.stop)
         self._announcer.tell("stratagem_before_run")
 
-    def _settle(self, outcome: Outcome) -> bool:
-        """Settle the task of an outcome; tell whether the outcome is to be handed out."""
+    def _settle(self, outcome: Outcome) -> Outcome | None:
+        """Settle the task of an outcome; give the outcome as it is to be handed out, if it is."""
         task = self._ledger.pop(outcome.index, None)
         if task is None:
             _log_stray(outcome)
-            return False
+            return None
+        if self._expansion is not None:
+            outcome = self._expansion.opened(outcome)
         handed_out = not self._closing
         (self._handed_out if handed_out else self._kept_back).append(outcome)
         if outcome.status == OK:
@@ -134,7 +145,9 @@ class Stream(Iterator[Outcome]):
             self._failures[outcome.status] += 1
             self._announcer.tell_end_of_task(task, outcome)
             self._note_failure(outcome)
-        return handed_out
+        if self._expansion is not None:
+            self._expansion.grow(task)
+        return outcome if handed_out else None
 
     @property
     def _counts(self) -> Counter[Status]:
@@ -166,7 +179,7 @@ class Stream(Iterator[Outcome]):
         if self._intake.failure is not None:
             self._stopped = "input_failed"
         elif self._stopped is None and not self._read_to_its_end:
-            self._stopped = "strategy_ended"
+            self._stopped = self._intake.bound or "strategy_ended"
         self._report = self._make_report()
         if self._begun:
             self._announcer.tell("stratagem_after_run", report=self._report)
@@ -198,6 +211,7 @@ class Stream(Iterator[Outcome]):
             self._stopped,
             self._announcer.failures,
             self.run.id,
+            self._intake.unfollowed,
         )
 
     def _finish(self) -> None:
