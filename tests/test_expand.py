@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import pickle
+import queue
 import random
 import sys
 import threading
@@ -14,7 +15,17 @@ import cloudpickle
 import pytest
 
 import stratagem
-from stratagem import DuplicateKeyError, Engine, Expansion, Status, Task, nested
+from stratagem import (
+    DuplicateKeyError,
+    Engine,
+    ExecutionStrategy,
+    Expansion,
+    Status,
+    StreamingStrategy,
+    Task,
+    invoke,
+    nested,
+)
 from stratagem.testing import Event, EventRecorder
 from stratagem.testing.waiting import PATIENCE, lines, note
 
@@ -82,6 +93,51 @@ def test_many_levels_and_many_items_come_through(engine, spec):
 
     assert Counter(report.values) == {10 - level: 2**level for level in range(11)}
     assert len({outcome.key for outcome in report}) == 2047
+
+
+class OneByOne(ExecutionStrategy):
+    """Be the least that is a strategy."""
+
+    def run_tasks(self, callables):
+        return [call() for call in callables]
+
+
+class Pool(StreamingStrategy):
+    """Have threads wait in the source itself, and one consumer wait for all of them."""
+
+    def stream(self, tasks):
+        outcomes = queue.Queue(3)
+
+        def work():
+            for task in tasks:
+                outcomes.put(invoke(task))
+            outcomes.put(None)
+
+        for _ in range(3):
+            threading.Thread(target=work, daemon=True).start()
+        left = 3
+        try:
+            while left:
+                if (outcome := outcomes.get()) is None:
+                    left -= 1
+                else:
+                    yield outcome
+        finally:
+            tasks.close()
+            while left:
+                left -= outcomes.get() is None
+
+    def run_tasks(self, callables):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("make", [OneByOne, Pool])
+@pytest.mark.parametrize("kind", [list, iter])
+def test_strategies_of_strangers_expand(engine, make, kind):
+    """One of ``run_tasks`` alone, and one whose threads sleep in the source, need nothing more."""
+    report = engine.expand(count_down, kind([9]), strategy=make()).collect()
+
+    assert Counter(report.values) == {9 - level: 2**level for level in range(10)}
 
 
 @pytest.mark.parametrize("kind", ["list", "generator", "async generator", "stream"])
@@ -360,7 +416,7 @@ def hang_at_one(number):
 def test_a_task_over_its_timeout_leads_to_nothing(spec):
     """The timeout holds for tasks of every depth."""
     with Engine(spec) as engine:
-        report = engine.expand(hang_at_one, [2], timeout=0.3).collect()
+        report = engine.expand(hang_at_one, [2], timeout=2.0).collect()
 
     assert report.counts == {Status.OK: 1, Status.TIMEOUT: 2}
 

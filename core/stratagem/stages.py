@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary, WeakMethod
 
@@ -67,9 +67,9 @@ class Stages:
         hold = current_hold()
         lent = hold is not None and hold.lend()
         try:
-            for stage in stages:
-                with suppress(Exception):  # it tells whoever reads it
-                    stage.close()
+            with ExitStack() as closing:  # all of them, whatever one raises
+                for stage in stages:
+                    closing.callback(stage.close)
         finally:
             if lent and hold is not None:
                 hold.reclaim()
