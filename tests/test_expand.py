@@ -513,7 +513,7 @@ def test_children_of_nested_runs_know_their_parent():
             key=lambda _: "outer",
         )
 
-    assert seen == [("outer", None), ("0", "outer")]
+    assert seen == [("outer", None), ("outer/0", "outer")]
 
 
 def test_a_task_pickles_with_its_parent():

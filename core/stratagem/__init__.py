@@ -19,6 +19,7 @@ and come in by entry point like any other.
 
 from typing import TYPE_CHECKING, Any
 
+from stratagem.budget import Budget
 from stratagem.default import (
     aexpand,
     amap,
@@ -36,6 +37,7 @@ from stratagem.engine import Engine
 from stratagem.errors import (
     AbandonedThreadsError,
     AmbiguousStrategyError,
+    BudgetError,
     CapabilityError,
     ConfigurationError,
     DuplicateKeyError,
@@ -82,6 +84,8 @@ __all__ = [
     "AmbiguousStrategyError",
     "Answer",
     "AsyncStream",
+    "Budget",
+    "BudgetError",
     "CapabilityError",
     "ConfigurationError",
     "CurrentTask",

@@ -163,7 +163,7 @@ class Engine:
         """
         growth = Growth(options.get("key"), max_depth, max_tasks, duplicates)
         _require_function(step, "expand")
-        return self._open(step, items, options.get("keep", KEEP), options, growth)
+        return self._open(step, items, options.get("keep", KEEP), options, growth=growth)
 
     def aexpand(
         self,
@@ -276,9 +276,12 @@ class Engine:
         items: Items,
         keep: int | None,
         options: Options,
+        *,
         growth: Growth | None = None,
+        is_nested: bool = False,
     ) -> Stream:
         _refuse_unknown(options)
+        parent = current_task()
         plan = Plan(
             items,
             function,
@@ -288,6 +291,7 @@ class Engine:
             options.get("key") if growth is None else None,
             keep,
             growth,
+            parent.key if is_nested and parent is not None else None,
         )
         strategy, label = self._strategy_for(options.get("strategy"))
         _refuse_inside_own_listener(strategy, label)
@@ -302,7 +306,7 @@ class Engine:
             "" if function is None else callable_name(function),
             require_level("log", options.get("log")),
             options.get("progress"),
-            current_task(),
+            parent,
         )
         announcer = Announcer(run, self.plugins.manager, strategy)
 
@@ -310,7 +314,7 @@ class Engine:
             nested: Options = {"strategy": strategy, "on_error": "raise", "progress": False}
             if "log" in options:
                 nested["log"] = options["log"]
-            return self._open(None, callables, None, nested)
+            return self._open(None, callables, None, nested, is_nested=True)
 
         return Stream(plan, strategy, run, announcer, open_children)
 

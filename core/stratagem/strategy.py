@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from types import FunctionType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from stratagem.errors import LateBindingWarning, TaskCancelledError, TaskLostError
 from stratagem.intake import SequenceIntake
@@ -154,6 +154,12 @@ class _Given:
 
     def __call__(self) -> Any:
         return self._awaitable
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an awaitable stays in its process; "
+            "pass what makes it, such as `functools.partial(ask, question)` for `ask(question)`"
+        )
 
 
 def as_call(given: Any) -> Callable[[], Any]:
