@@ -2,9 +2,10 @@
 
 The tree stands on itself without a circle, lowest first:
 
-- ``errors``, ``hookspecs``, then ``task``: the values.
-- ``source``, ``intake``, ``async_intake``: where tasks come from; ``scope``, ``loops``,
-  ``event_loops``, ``invoke``: what runs where a task runs; ``report``; ``plugins``.
+- ``errors``, ``hookspecs``, ``keys``, then ``task``: the values.
+- ``source``, ``stages``, ``intake``, ``async_intake``, ``expansion``: where tasks come from;
+  ``scope``, ``loops``, ``event_loops``, ``invoke``: what runs where a task runs;
+  ``report``; ``plugins``.
 - ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;
   ``strategy``, ``transport``.
 - ``specs``, ``selection``, ``configuration``: from a word to a strategy.
@@ -20,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from stratagem.budget import Budget
 from stratagem.default import (
+    aexpand,
     amap,
     arun,
     astream,
     default_engine,
+    expand,
     map,  # noqa: A004 - the word for it
     run,
     strategy,
@@ -55,6 +58,7 @@ from stratagem.errors import (
     UnknownStrategyError,
     WorkerStartError,
 )
+from stratagem.expansion import Expansion
 from stratagem.hookspecs import hookimpl
 from stratagem.invoke import invoke
 from stratagem.nesting import nested, nested_async
@@ -88,6 +92,7 @@ __all__ = [
     "DuplicateKeyError",
     "Engine",
     "ExecutionStrategy",
+    "Expansion",
     "Feed",
     "HookFailure",
     "IdeaToQuestionsOrchestrator",
@@ -118,11 +123,13 @@ __all__ = [
     "UserQuestionOrchestrator",
     "Wait",
     "WorkerStartError",
+    "aexpand",
     "amap",
     "arun",
     "astream",
     "current_task",
     "default_engine",
+    "expand",
     "hookimpl",
     "invoke",
     "map",

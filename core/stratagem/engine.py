@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from stratagem.configuration import read_configuration
 from stratagem.errors import CapabilityError, NestingError, SpecError
+from stratagem.expansion import Growth
+from stratagem.intake import outside_of_inputs
 from stratagem.invoke import callable_name
 from stratagem.loops import running_loop, running_on
 from stratagem.options import require_level
@@ -128,6 +130,69 @@ class Engine:
         _require_function(function)
         return self._open(function, items, options.get("keep", KEEP), options)
 
+    def expand(
+        self,
+        step: Callable[[Any], Any],
+        items: Items,
+        *,
+        max_depth: int | None = None,
+        max_tasks: int | None = None,
+        duplicates: Literal["skip", "raise"] = "skip",
+        **options: Unpack[Options],
+    ) -> Stream:
+        """Call ``step`` with each item, and with each item that those lead to.
+
+        A step that leads to further items returns ``Expansion(value, items)``:
+        the value is that of its outcome, and each item becomes a task of its own, one level deeper.
+        Whatever else it returns is a value. Otherwise as ``run``; the outcomes come as they end.
+
+        Without a bound it goes on as long as steps lead to further items.
+        What a bound leaves out is counted in ``report.unfollowed``, and where it is ``max_tasks``
+        that ended the run, that is why the report says it stopped.
+        A task and its outcome name the task that led to them in ``parent``.
+
+        Args:
+            step: called with one item; what fails, or is lost, leads to nothing.
+            items: what to begin with, at depth 0.
+            max_depth: how deep to go; items of a task at that depth are not run.
+            max_tasks: how many tasks to run at the most.
+            duplicates: what an item means whose ``key`` was given before: ``"skip"`` it,
+                as one that was visited, or ``"raise"`` a DuplicateKeyError.
+                Without ``key`` each item is its own: the key is the path to it, such as ``0/2/1``.
+            options: see ``Options``.
+        """
+        growth = Growth(options.get("key"), max_depth, max_tasks, duplicates)
+        _require_function(step, "expand")
+        return self._open(step, items, options.get("keep", KEEP), options, growth=growth)
+
+    def aexpand(
+        self,
+        step: Callable[[Any], Any],
+        items: Items,
+        *,
+        max_depth: int | None = None,
+        max_tasks: int | None = None,
+        duplicates: Literal["skip", "raise"] = "skip",
+        **options: Unpack[Options],
+    ) -> "AsyncStream":
+        """Expand while the loop goes on, async steps on it; otherwise as ``expand``.
+
+        Call it where a loop runs.
+        """
+        from stratagem.async_stream import AsyncStream  # noqa: PLC0415 - asyncio is slow to import
+
+        loop = running_loop()
+        with running_on(loop):
+            stream = self.expand(
+                step,
+                items,
+                max_depth=max_depth,
+                max_tasks=max_tasks,
+                duplicates=duplicates,
+                **options,
+            )
+        return AsyncStream(stream, loop)
+
     async def arun(self, callables: Callables, **options: Unpack[Options]) -> Report:
         """Run callables while the loop goes on, async ones on it; otherwise as ``run``."""
         warn_of_late_binding(callables, stacklevel=2)
@@ -212,6 +277,7 @@ class Engine:
         keep: int | None,
         options: Options,
         *,
+        growth: Growth | None = None,
         is_nested: bool = False,
     ) -> Stream:
         _refuse_unknown(options)
@@ -222,8 +288,9 @@ class Engine:
             options.get("on_error", "collect"),
             options.get("max_errors"),
             options.get("timeout"),
-            options.get("key"),
+            options.get("key") if growth is None else None,
             keep,
+            growth,
             parent.key if is_nested and parent is not None else None,
         )
         strategy, label = self._strategy_for(options.get("strategy"))
@@ -281,13 +348,13 @@ class Engine:
 
 def _collect(stream: Stream) -> Report:
     guard = interruptible(stream.interrupt) if stream.run.parent is None else nullcontext()
-    with guard:
+    with guard, outside_of_inputs():  # who asked for a whole report would take a part for it
         return stream.collect()
 
 
-def _require_function(function: object) -> None:
+def _require_function(function: object, caller: str = "map") -> None:
     if not callable(function):
-        raise TypeError(f"map needs a function to call, not {function!r}")
+        raise TypeError(f"{caller} needs a function to call, not {function!r}")
 
 
 def _refuse_unknown(options: Options) -> None:

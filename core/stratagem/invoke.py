@@ -114,6 +114,7 @@ def succeeded(task: Task, value: Any, started_at: float, seconds: float, worker:
     outcome.seconds = seconds
     outcome.worker = worker
     outcome.attempts = task.attempt
+    outcome.parent = task.parent
     return outcome
 
 
@@ -137,6 +138,7 @@ def failed(
         seconds,
         worker,
         task.attempt,
+        task.parent,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import attrs
 
+from stratagem.expansion import Growth
 from stratagem.options import require_count, require_seconds
 
 __all__ = ["Plan"]
@@ -22,6 +23,7 @@ class Plan:
         timeout: seconds that one attempt may run; None for no bound.
         key: gives the key of an item; None for its index.
         keep: how many outcomes a report holds at most; None for all.
+        growth: how tasks lead to further tasks; None where they do not.
         parent_key: the key of the task whose children these are; None where they are of none.
     """
 
@@ -32,6 +34,7 @@ class Plan:
     timeout: float | None = None
     key: Callable[[Any], object] | None = None
     keep: int | None = None
+    growth: Growth | None = None
     parent_key: str | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -50,4 +53,6 @@ class Plan:
     @property
     def total(self) -> int | None:
         """Tell how many items there are; None while that is unknown."""
-        return len(self.items) if isinstance(self.items, Sequence) else None
+        if self.growth is None and isinstance(self.items, Sequence):
+            return len(self.items)
+        return None

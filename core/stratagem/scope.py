@@ -16,6 +16,7 @@ __all__ = [
     "current_hold",
     "current_task",
     "enter_task",
+    "hold_nothing",
     "run_scope",
 ]
 
@@ -104,6 +105,13 @@ def current_task() -> CurrentTask | None:
         attempt=task.attempt,
         tags=task.tags,
     )
+
+
+def hold_nothing() -> None:
+    """Have the code of this context be no holder of the slot of the task that started it."""
+    running = _running.get()
+    if running is not None:
+        _running.set((running[0], None))
 
 
 def current_hold() -> Hold | None:

@@ -17,6 +17,8 @@ from stratagem.errors import (
     TaskCancelledError,
     TaskLostError,
 )
+from stratagem.expansion import ExpansionIntake
+from stratagem.intake import Intake, input_read_here, outside_of_inputs
 from stratagem.invoke import failed
 from stratagem.loops import running_on
 from stratagem.numbering import Numbering
@@ -70,12 +72,20 @@ class Stream(Iterator[Outcome]):
         self._handed_out: deque[Outcome] = deque(maxlen=plan.keep)
         self._kept_back: list[Outcome] = []
         self._report: Report | None = None
-        with running_on(None):
+        with running_on(None), outside_of_inputs():
             context = copy_context()
         context.run(run_scope.set, Scope(run.id, open_children))
-        numbering = Numbering(plan, announcer, context)
+        parent = None if run.parent is None else run.parent.key
+        numbering = Numbering(plan, announcer, context, parent)
         self._ledger = numbering.ledger
-        self._intake = open_intake(plan.items, numbering.make, context)
+        self._expansion: ExpansionIntake | None = None
+        self._intake: Intake
+        if plan.growth is None:
+            self._intake = open_intake(plan.items, numbering.make, context)
+        else:
+            self._intake = self._expansion = plan.growth.open_intake(
+                plan.items, numbering.make, context
+            )
         self._answers = strategy.stream(self._intake)
         self._over = False
 
@@ -99,8 +109,8 @@ class Stream(Iterator[Outcome]):
                 if not self._begun:
                     self._begin()
                 for outcome in self._answers:
-                    if self._settle(outcome):
-                        return outcome
+                    if (settled := self._settle(outcome)) is not None:
+                        return settled
             except BaseException as error:
                 self._break_off(error)
                 raise
@@ -112,14 +122,19 @@ class Stream(Iterator[Outcome]):
 
     def _begin(self) -> None:
         self._begun = time.perf_counter()
+        reader = input_read_here()
+        if reader is not None:
+            reader.stages.add(self, self.stop)
         self._announcer.tell("stratagem_before_run")
 
-    def _settle(self, outcome: Outcome) -> bool:
-        """Settle the task of an outcome; tell whether the outcome is to be handed out."""
+    def _settle(self, outcome: Outcome) -> Outcome | None:
+        """Settle the task of an outcome; give the outcome as it is to be handed out, if it is."""
         task = self._ledger.pop(outcome.index, None)
         if task is None:
             _log_stray(outcome)
-            return False
+            return None
+        if self._expansion is not None:
+            outcome = self._expansion.opened(outcome)
         handed_out = not self._closing
         (self._handed_out if handed_out else self._kept_back).append(outcome)
         if outcome.status == OK:
@@ -130,7 +145,9 @@ class Stream(Iterator[Outcome]):
             self._failures[outcome.status] += 1
             self._announcer.tell_end_of_task(task, outcome)
             self._note_failure(outcome)
-        return handed_out
+        if self._expansion is not None:
+            self._expansion.grow(task)
+        return outcome if handed_out else None
 
     @property
     def _counts(self) -> Counter[Status]:
@@ -146,8 +163,12 @@ class Stream(Iterator[Outcome]):
         elif self._failures.total() == self._plan.max_errors:
             self.stop("max_errors")
 
-    def _end(self) -> None:
-        """Settle what no answer came for, and make the report."""
+    def _end(self, *, wait: bool = True) -> None:
+        """Settle what no answer came for, and make the report.
+
+        Args:
+            wait: whether to wait for the streams that the input reads, which are stopped.
+        """
         for task in sorted(self._ledger.values(), key=lambda task: task.index):
             self._closing = True
             self._settle(self._unanswered(task))
@@ -158,11 +179,13 @@ class Stream(Iterator[Outcome]):
         if self._intake.failure is not None:
             self._stopped = "input_failed"
         elif self._stopped is None and not self._read_to_its_end:
-            self._stopped = "strategy_ended"
+            self._stopped = self._intake.bound or "strategy_ended"
         self._report = self._make_report()
         if self._begun:
             self._announcer.tell("stratagem_after_run", report=self._report)
         self._intake.close()
+        if wait:
+            self._intake.settle_stages()
 
     @property
     def _read_to_its_end(self) -> bool:
@@ -188,6 +211,7 @@ class Stream(Iterator[Outcome]):
             self._stopped,
             self._announcer.failures,
             self.run.id,
+            self._intake.unfollowed,
         )
 
     def _finish(self) -> None:
@@ -206,7 +230,7 @@ class Stream(Iterator[Outcome]):
         self.stop("interrupted" if isinstance(error, KeyboardInterrupt) else "strategy_failed")
         if isinstance(error, KeyboardInterrupt):
             self._hurry(error)
-        self._end()
+        self._end(wait=not isinstance(error, KeyboardInterrupt))
         self._with_report(error)
 
     def _hurry(self, interrupt: KeyboardInterrupt) -> None:
@@ -256,7 +280,11 @@ class Stream(Iterator[Outcome]):
 
     @property
     def _in_listener(self) -> bool:
-        return self._reader == get_ident() or self._announcer.teller == get_ident()
+        return self.is_read_in(get_ident())
+
+    def is_read_in(self, ident: int) -> bool:
+        """Tell whether that thread is busy with this stream, or with one that its input reads."""
+        return ident in {self._reader, self._announcer.teller} or self._intake.is_read_in(ident)
 
     def _drain(self) -> None:
         if self._over:
@@ -268,7 +296,7 @@ class Stream(Iterator[Outcome]):
             elif (close := getattr(self._answers, "close", None)) is not None:
                 close()
         finally:
-            self._end()
+            self._end(wait=self._stopped != "dropped")
 
     @property
     def report(self) -> Report:
