@@ -189,14 +189,17 @@ def test_a_child_has_the_key_of_its_parent_in_its_own(engine, spec):
     assert engine.map(key_of_deepest, [0, 3], strategy=spec).values == ["0", "1/0/0/0"]
 
 
-def test_a_key_that_is_too_long_for_its_children_is_cut():
-    """However long the key of a parent is, its children have keys that fit."""
+def test_a_key_that_is_too_long_for_its_children_is_digested():
+    """However long the key of a parent is, its children have keys that fit, and differ."""
 
     def parent(_item):
-        return nested([lambda: current_task().key])
+        return nested([lambda: current_task().key])[0]
 
     with Engine("sequential") as engine:
-        assert engine.map(parent, [0], key=lambda _item: "k" * 510).values == [[".../0"]]
+        keys = engine.map(parent, ["a", "b"], key=lambda item: "k" * 510 + item).values
+
+    assert len(set(keys)) == 2
+    assert all(key.endswith("/0") and len(key) < 40 for key in keys)
 
 
 def test_children_that_share_a_variable_draw_the_warning(engine):

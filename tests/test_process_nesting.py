@@ -217,16 +217,16 @@ def test_a_child_knows_its_run_and_its_key(engine):
 
     def child():
         task = current_task()
-        return task.run_id, task.key
+        return task.run_id, task.key, task.parent
 
     def parent(_item):
         before = current_task()
-        ((run_id, key),) = nested([child])
-        return before == current_task(), run_id != before.run_id, key
+        ((run_id, key, parent),) = nested([child])
+        return before == current_task(), run_id != before.run_id, key, parent
 
     report = engine.map(parent, [0], strategy="processes(max_workers=1)")
 
-    assert report.values == [(True, True, "0/0")]
+    assert report.values == [(True, True, "0/0", "0")]
 
 
 def test_a_wrapper_runs_the_children_too(engine, tmp_path):

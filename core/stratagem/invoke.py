@@ -98,7 +98,8 @@ def _bind_for_structlog(task: Task) -> None:
     # Missing while another thread is still importing it; then nothing has been logged by it yet.
     bind = getattr(_modules["structlog.contextvars"], "bind_contextvars", None)
     if bind is not None:
-        bind(run_id="" if scope is None else scope.run_id, task_key=task.key)
+        lineage = {} if task.parent is None else {"parent_key": task.parent}
+        bind(run_id="" if scope is None else scope.run_id, task_key=task.key, **lineage)
 
 
 def succeeded(task: Task, value: Any, started_at: float, seconds: float, worker: str) -> Outcome:

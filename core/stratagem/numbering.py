@@ -8,7 +8,7 @@ from typing import Any
 
 from stratagem.errors import DuplicateKeyError, LateBindingWarning
 from stratagem.invoke import callable_name
-from stratagem.keys import KEY_BYTES, checked_key
+from stratagem.keys import KEY_BYTES, checked_key, child_key
 from stratagem.plan import Plan
 from stratagem.run import Announcer
 from stratagem.strategy import late_binding_advice, shares_its_variables
@@ -16,9 +16,6 @@ from stratagem.task import Task
 
 __all__ = ["KEY_BYTES", "Numbering"]
 
-INDEX_BYTES = 20
-SHORTENED = "..."
-"""What stands in the key of a child for the key of its parent, where that is too long."""
 _new = object.__new__
 NO_TAGS: frozenset[str] = frozenset()
 
@@ -107,12 +104,11 @@ class _Paths:
     """Give each child of a task its key: that of the task, and its index."""
 
     def __init__(self, parent: str) -> None:
-        size = len(parent.encode("utf-8", "surrogatepass"))
-        self._parent = parent if size <= KEY_BYTES - INDEX_BYTES else SHORTENED
+        self._parent = parent
 
     def of(self, index: int, _item: object) -> str:
         """Give the key of the child at ``index``."""
-        return f"{self._parent}/{index}"
+        return child_key(self._parent, index)
 
 
 class _Keys:

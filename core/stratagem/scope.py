@@ -69,6 +69,7 @@ class CurrentTask:
         name: its name.
         attempt: which attempt this is, from 1.
         tags: its tags.
+        parent: the key of the task that led to it; None where none did.
     """
 
     run_id: str
@@ -77,6 +78,7 @@ class CurrentTask:
     name: str
     attempt: int
     tags: frozenset[str]
+    parent: str | None = None
 
 
 run_scope: ContextVar[Scope | None] = ContextVar("stratagem_run", default=None)
@@ -104,6 +106,7 @@ def current_task() -> CurrentTask | None:
         name=task.name,
         attempt=task.attempt,
         tags=task.tags,
+        parent=task.parent,
     )
 
 

@@ -288,9 +288,10 @@ class ProcessStream:
             except TransportError as error:
                 self.settle([failed(task, without_frames(error), Status.ERROR)])
                 continue
-            if shared != (shared := (task.context, task.name, task.attempt, task.tags, function)):
-                common = (self._run_id(task), task.name, task.attempt, task.tags, function)
-                shipment: Shipment = (common, [], [], [], [])
+            alike = (task.context, task.name, task.attempt, task.tags, task.parent, function)
+            if shared != alike:
+                shared = alike
+                shipment: Shipment = ((self._run_id(task), *alike[1:]), [], [], [], [])
                 _, sendings, indices, keys, calls = shipment
                 shipments.append(shipment)
             number = next(numbers)

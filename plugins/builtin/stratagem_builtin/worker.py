@@ -78,9 +78,9 @@ class Settings:
     ready_by: float = 0.0
 
 
-Common = tuple[str, str, int, frozenset[str], int]
-"""What the tasks of a shipment share: the id of their run, name, attempt and tags, and the number
-of a function that was sent before, 0 for none."""
+Common = tuple[str, str, int, frozenset[str], str | None, int]
+"""What the tasks of a shipment share: the id of their run, name, attempt, tags and parent, and the
+number of a function that was sent before, 0 for none."""
 
 Shipment = tuple[Common, list[int], list[int], list[str], list[Any]]
 """Tasks on their way to a worker: what they share, then of each, in lists, the number of this
@@ -96,6 +96,7 @@ class Group:
     name: str
     attempt: int
     tags: frozenset[str]
+    parent: str | None
     function: int
     context: Context | None = None
 
@@ -290,6 +291,7 @@ class _Worker:
         task.timeout = None
         task.attempt = group.attempt
         task.tags = group.tags
+        task.parent = group.parent
         task.context = context = group.context or self._enter_run(group)
         context = context.copy()
         started_at = now()
