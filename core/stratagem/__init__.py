@@ -2,7 +2,7 @@
 
 The tree stands on itself without a circle, lowest first:
 
-- ``errors``, ``hookspecs``, then ``task``: the values.
+- ``errors``, ``hookspecs``, ``tags``, then ``task``: the values.
 - ``source``, ``intake``, ``async_intake``: where tasks come from; ``scope``, ``loops``,
   ``event_loops``, ``invoke``: what runs where a task runs; ``report``; ``plugins``.
 - ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;

@@ -21,6 +21,7 @@ from stratagem.signals import interruptible
 from stratagem.specs import Spec
 from stratagem.strategy import ExecutionStrategy, warn_of_late_binding
 from stratagem.stream import KEEP, Stream
+from stratagem.tags import GivenTags
 
 if TYPE_CHECKING:
     from stratagem.async_stream import AsyncStream
@@ -41,6 +42,8 @@ class Options(TypedDict, total=False):
         max_errors: stop the run when so many tasks have failed.
         timeout: seconds that one attempt of a task may run, from when it begins.
         key: gives the key of an item, for ``map``, or of a callable; by default its index.
+        tags: words for every task, or a function that gives those of an item, for ``map``,
+            or of a callable; strategies and listeners may go by them.
         log: the level of the lifecycle log: True for ``"info"``, ``"debug"``; quiet by default.
         keep: how many outcomes the report of a stream holds beside those not handed out;
             10,000 by default, None for all. Other reports hold all.
@@ -52,6 +55,7 @@ class Options(TypedDict, total=False):
     max_errors: int | None
     timeout: float | None
     key: Callable[[Any], object] | None
+    tags: GivenTags
     log: str | bool | None
     progress: bool | None
     keep: int | None
@@ -221,6 +225,7 @@ class Engine:
             options.get("timeout"),
             options.get("key"),
             keep,
+            options.get("tags"),
         )
         strategy, label = self._strategy_for(options.get("strategy"))
         _refuse_inside_own_listener(strategy, label)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import attrs
 
 from stratagem.options import require_count, require_seconds
+from stratagem.tags import NO_TAGS, Tags, read_tags
 
 __all__ = ["Plan"]
 
@@ -22,6 +23,7 @@ class Plan:
         timeout: seconds that one attempt may run; None for no bound.
         key: gives the key of an item; None for its index.
         keep: how many outcomes a report holds at most; None for all.
+        tags: the tags of every task, or what gives those of an item.
     """
 
     items: Iterable[Any] | AsyncIterable[Any]
@@ -31,6 +33,7 @@ class Plan:
     timeout: float | None = None
     key: Callable[[Any], object] | None = None
     keep: int | None = None
+    tags: Tags = attrs.field(default=NO_TAGS, converter=read_tags)
 
     def __attrs_post_init__(self) -> None:
         """Refuse options that make no sense.
