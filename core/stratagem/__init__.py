@@ -18,6 +18,7 @@ and come in by entry point like any other.
 
 from typing import TYPE_CHECKING, Any
 
+from stratagem.consuming import Producer, outcomes_of
 from stratagem.default import (
     amap,
     arun,
@@ -54,17 +55,18 @@ from stratagem.errors import (
     WorkerStartError,
 )
 from stratagem.hookspecs import hookimpl
-from stratagem.invoke import invoke
+from stratagem.invoke import invoke, is_async
 from stratagem.nesting import nested, nested_async
 from stratagem.orchestrators import (
     Answer,
     IdeaToQuestionsOrchestrator,
     UserQuestionOrchestrator,
 )
+from stratagem.outbox import Outbox
 from stratagem.plugins import StrategyInfo
 from stratagem.report import HookFailure, Report
 from stratagem.run import Run
-from stratagem.scope import CurrentTask, current_task
+from stratagem.scope import CurrentTask, current_task, thread_context
 from stratagem.source import Feed, TaskSource
 from stratagem.strategy import ExecutionStrategy, StreamingStrategy
 from stratagem.stream import Stream
@@ -89,9 +91,11 @@ __all__ = [
     "IdeaToQuestionsOrchestrator",
     "LateBindingWarning",
     "NestingError",
+    "Outbox",
     "Outcome",
     "PluginError",
     "PositionalOptionError",
+    "Producer",
     "RemoteError",
     "Report",
     "Run",
@@ -121,13 +125,16 @@ __all__ = [
     "default_engine",
     "hookimpl",
     "invoke",
+    "is_async",
     "map",
     "nested",
     "nested_async",
+    "outcomes_of",
     "run",
     "strategy",
     "stream",
     "stream_map",
+    "thread_context",
 ]
 
 

@@ -1,7 +1,7 @@
 """The engine: one word chooses the strategy, everything else stays the same."""
 
 import threading
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
@@ -19,7 +19,7 @@ from stratagem.scope import current_task
 from stratagem.selection import SpecLike, build, read_spec
 from stratagem.signals import interruptible
 from stratagem.specs import Spec
-from stratagem.strategy import ExecutionStrategy, warn_of_late_binding
+from stratagem.strategy import ExecutionStrategy, inner_strategies, warn_of_late_binding
 from stratagem.stream import KEEP, Stream
 from stratagem.tags import GivenTags
 
@@ -231,7 +231,8 @@ class Engine:
         _refuse_inside_own_listener(strategy, label)
         if plan.timeout is not None and not strategy.enforces_timeouts:
             raise CapabilityError(
-                f"strategy {label!r} cannot stop a task, so it takes no timeout; "
+                f"strategy {label!r} cannot stop a task{_who_cannot_stop(strategy)}, "
+                "so it takes no timeout; "
                 f"{self._those_that_can('enforces_timeouts')}"
             )
         run = Run(
@@ -303,7 +304,10 @@ def _refuse_unknown(options: Options) -> None:
 def _refuse_inside_own_listener(strategy: ExecutionStrategy, label: str) -> None:
     observed = observed_strategies.get()
     if any(
-        one is other for one in _chain(strategy) for outer in observed for other in _chain(outer)
+        one is other
+        for one in _with_inner(strategy)
+        for outer in observed
+        for other in _with_inner(outer)
     ):
         raise NestingError(
             f"a listener cannot start a run on the strategy that it observes ({label}): "
@@ -311,9 +315,17 @@ def _refuse_inside_own_listener(strategy: ExecutionStrategy, label: str) -> None
         )
 
 
-def _chain(strategy: object) -> list[object]:
-    chain: list[object] = []
-    while isinstance(strategy, ExecutionStrategy):
-        chain.append(strategy)
-        strategy = getattr(strategy, "inner", None)
-    return chain
+def _with_inner(strategy: object) -> Iterator[object]:
+    yield strategy
+    if isinstance(strategy, ExecutionStrategy):
+        for inner in inner_strategies(strategy).values():
+            yield from _with_inner(inner)
+
+
+def _who_cannot_stop(strategy: ExecutionStrategy) -> str:
+    """Say which of the strategies that ``strategy`` stands over keeps no timeout, by its name."""
+    for name, inner in inner_strategies(strategy).items():
+        if not inner.enforces_timeouts:
+            own = f" in {name!r} ({type(inner).__name__})" if name else ""
+            return own + _who_cannot_stop(inner)
+    return ""

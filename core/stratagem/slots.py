@@ -4,6 +4,8 @@ import threading
 from collections import deque
 from typing import Protocol
 
+from stratagem.scope import Hold
+
 __all__ = ["Slot", "SlotTaker", "Slots", "depth_below"]
 
 
@@ -158,6 +160,6 @@ class Slot:
             self._slots.stop()
 
 
-def depth_below(hold: object) -> int:
+def depth_below(hold: Hold | None) -> int:
     """Give the depth of a stream opened by the task that has ``hold``; 0 outside of any."""
-    return hold.depth + 1 if isinstance(hold, Slot) else 0
+    return 0 if hold is None else hold.depth + 1
