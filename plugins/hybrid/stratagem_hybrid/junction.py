@@ -90,7 +90,7 @@ class Junction:
         """Tell whether no further outcome will come."""
         me = threading.current_thread()  # a pump, if the garbage that it collects is this stream
         with self._lock:
-            over = self._over or self.tasks.closed
+            over = self.tasks.closed or (self._over and not self._waiting)
             return over and all(lane.pump is me for lane in self._running)
 
     def stop(self, _give_up_at: float) -> None:

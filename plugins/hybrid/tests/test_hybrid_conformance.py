@@ -1,10 +1,10 @@
 """The conformance suite that every strategy must pass, over ``hybrid`` and what it is made of."""
 
 import pytest
-from stratagem_hybrid import HybridStrategy, Route, hybrid
 
 from stratagem.testing import StrategyConformance
 from stratagem_builtin import AsyncStrategy, SequentialStrategy, ThreadPoolStrategy
+from stratagem_hybrid import HybridStrategy, Route, hybrid
 
 
 def by_turns():
