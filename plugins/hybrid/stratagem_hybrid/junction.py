@@ -9,7 +9,7 @@ from stratagem_hybrid.routes import Route
 
 __all__ = ["Junction", "Lane"]
 
-UNREAD = 128
+UNREAD = 256
 _FOREVER = Wait()
 
 
@@ -74,6 +74,7 @@ class Junction:
         self._room_at = look_ahead - look_ahead // 8  # waking for each place alone costs too much
         self._waiting = 0
         self._held = False
+        self._paused = False
         self._asking = 0
         self._exhausted = False
         self._gone = False
@@ -119,6 +120,9 @@ class Junction:
             lane: the lane; None to look ahead for all.
         """
         while not self.tasks.closed:
+            if self.outbox.full:
+                self._pause()
+                return _FOREVER
             known, answer = self._look(lane)
             if not known:
                 known, answer = self._ask(lane)
@@ -186,6 +190,19 @@ class Junction:
                 )
                 raise
         raise LookupError(f"no route takes task {task.key!r}")
+
+    def _pause(self) -> None:
+        """Hand nothing out until outcomes were read: the strategies would each store as many."""
+        with self._lock:
+            if self._paused:
+                return
+            self._paused = True
+        self.outbox.resume_when_room(self._go_on)
+
+    def _go_on(self) -> None:
+        with self._lock:
+            self._paused = False
+        self._look_around()
 
     def _tell_of_room(self) -> None:
         with self._lock:

@@ -31,7 +31,7 @@ from stratagem import (
     nested_async,
 )
 from stratagem.testing import Event, EventRecorder
-from stratagem.testing.waiting import PATIENCE
+from stratagem.testing.waiting import PATIENCE, until
 from stratagem_builtin import (
     AsyncStrategy,
     ProcessPoolStrategy,
@@ -317,6 +317,29 @@ def test_a_route_that_is_first_needed_late_is_found_past_a_blocked_one(engine, g
         gate.set()
 
     assert consumed == [3]
+
+
+def test_routes_store_no_outcomes_of_their_own_while_nobody_reads():
+    """With many routes no more is taken than with one: all of them share one bound."""
+    recorder = EventRecorder()
+    routes = [
+        Route(str(n), lambda task, n=n: task.index % 9 == n, ThreadPoolStrategy(1))
+        for n in range(8)
+    ]
+    with (
+        HybridStrategy(routes, AsyncStrategy()) as strategy,
+        Engine(plugins=[recorder]) as engine,
+        engine.stream_map(abs, itertools.count(), strategy=strategy) as stream,
+    ):
+        next(stream)
+        until(lambda: len(recorder.keys) > 250)
+        rested = -1
+        while rested != (rested := len(recorder.keys)):
+            time.sleep(0.3)  # in which one that does not hold back would take more
+        on = [next(stream).value for _ in range(1000)]
+
+    assert rested < 500
+    assert len(set(on)) == 1000
 
 
 def test_no_thread_is_left_by_a_stream_that_ended(engine):
