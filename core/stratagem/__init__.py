@@ -18,6 +18,7 @@ and come in by entry point like any other.
 
 from typing import TYPE_CHECKING, Any
 
+from stratagem.budget import Budget
 from stratagem.consuming import Producer, outcomes_of
 from stratagem.default import (
     amap,
@@ -34,6 +35,7 @@ from stratagem.engine import Engine
 from stratagem.errors import (
     AbandonedThreadsError,
     AmbiguousStrategyError,
+    BudgetError,
     CapabilityError,
     ConfigurationError,
     DuplicateKeyError,
@@ -80,6 +82,8 @@ __all__ = [
     "AmbiguousStrategyError",
     "Answer",
     "AsyncStream",
+    "Budget",
+    "BudgetError",
     "CapabilityError",
     "ConfigurationError",
     "CurrentTask",

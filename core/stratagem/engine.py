@@ -215,8 +215,11 @@ class Engine:
         items: Items,
         keep: int | None,
         options: Options,
+        *,
+        is_nested: bool = False,
     ) -> Stream:
         _refuse_unknown(options)
+        parent = current_task()
         plan = Plan(
             items,
             function,
@@ -226,6 +229,7 @@ class Engine:
             options.get("key"),
             keep,
             options.get("tags"),
+            parent.key if is_nested and parent is not None else None,
         )
         strategy, label = self._strategy_for(options.get("strategy"))
         _refuse_inside_own_listener(strategy, label)
@@ -241,7 +245,7 @@ class Engine:
             "" if function is None else callable_name(function),
             require_level("log", options.get("log")),
             options.get("progress"),
-            current_task(),
+            parent,
         )
         announcer = Announcer(run, self.plugins.manager, strategy)
 
@@ -249,7 +253,7 @@ class Engine:
             nested: Options = {"strategy": strategy, "on_error": "raise", "progress": False}
             if "log" in options:
                 nested["log"] = options["log"]
-            return self._open(None, callables, None, nested)
+            return self._open(None, callables, None, nested, is_nested=True)
 
         return Stream(plan, strategy, run, announcer, open_children)
 

@@ -17,6 +17,9 @@ from stratagem.task import Task
 __all__ = ["KEY_BYTES", "Numbering"]
 
 KEY_BYTES = 512
+INDEX_BYTES = 20
+SHORTENED = "..."
+"""What stands in the key of a child for the key of its parent, where that is too long."""
 _new = object.__new__
 
 
@@ -36,7 +39,7 @@ class Numbering:
         self._announcer = announcer
         self._before = announcer.before
         self._context = context
-        self._keys = None if plan.key is None else _Keys(plan.key, plan.items)
+        self._keys = _keys_of(plan)
         self._tagger = plan.tags if callable(plan.tags) else None
         self._tags = NO_TAGS if callable(plan.tags) else plan.tags
         self._name = "" if plan.function is None else callable_name(plan.function)
@@ -81,6 +84,24 @@ class Numbering:
             warnings.warn(late_binding_advice(item), LateBindingWarning, stacklevel=2)
         self._previous_call = item
         return item  # type: ignore[no-any-return]
+
+
+def _keys_of(plan: Plan) -> "_Keys | _Paths | None":
+    if plan.key is not None:
+        return _Keys(plan.key, plan.items)
+    return _Paths(plan.parent_key) if plan.parent_key is not None else None
+
+
+class _Paths:
+    """Give each child of a task its key: that of the task, and its index."""
+
+    def __init__(self, parent: str) -> None:
+        size = len(parent.encode("utf-8", "surrogatepass"))
+        self._parent = parent if size <= KEY_BYTES - INDEX_BYTES else SHORTENED
+
+    def of(self, index: int, _item: object) -> str:
+        """Give the key of the child at ``index``."""
+        return f"{self._parent}/{index}"
 
 
 class _Keys:

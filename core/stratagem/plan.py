@@ -24,6 +24,7 @@ class Plan:
         key: gives the key of an item; None for its index.
         keep: how many outcomes a report holds at most; None for all.
         tags: the tags of every task, or what gives those of an item.
+        parent_key: the key of the task whose children these are; None where they are of none.
     """
 
     items: Iterable[Any] | AsyncIterable[Any]
@@ -34,6 +35,7 @@ class Plan:
     key: Callable[[Any], object] | None = None
     keep: int | None = None
     tags: Tags = attrs.field(default=NO_TAGS, converter=read_tags)
+    parent_key: str | None = None
 
     def __attrs_post_init__(self) -> None:
         """Refuse options that make no sense.

@@ -24,13 +24,15 @@ __all__ = [
 class Hold(Protocol):
     """Be the slot that a running task holds, which it lends while it waits for other tasks."""
 
-    depth: int
+    @property
+    def depth(self) -> int:
+        """Tell how many runs the task is nested in."""
 
     def lend(self) -> bool:
-        """Give the slot to others; False when it is lent already."""
+        """Wait from now on: the slot goes to others. False when there is none to lend."""
 
     def reclaim(self) -> None:
-        """Take a slot back, waiting for one if need be."""
+        """Wait no more: take a slot back, waiting for one if need be."""
 
 
 class Children(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from contextvars import copy_context
 from types import FunctionType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from stratagem.errors import LateBindingWarning, TaskCancelledError, TaskLostError
 from stratagem.intake import SequenceIntake
@@ -160,6 +160,12 @@ class _Given:
 
     def __call__(self) -> Any:
         return self._awaitable
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an awaitable stays in its process; "
+            "pass what makes it, such as `functools.partial(ask, question)` for `ask(question)`"
+        )
 
 
 def as_call(given: Any) -> Callable[[], Any]:
