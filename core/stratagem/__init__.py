@@ -2,7 +2,7 @@
 
 The tree stands on itself without a circle, lowest first:
 
-- ``errors``, ``hookspecs``, ``keys``, then ``task``: the values.
+- ``errors``, ``hookspecs``, ``keys``, ``tags``, then ``task``: the values.
 - ``source``, ``stages``, ``intake``, ``async_intake``, ``expansion``: where tasks come from;
   ``scope``, ``loops``, ``event_loops``, ``invoke``: what runs where a task runs;
   ``report``; ``plugins``.
@@ -20,6 +20,7 @@ and come in by entry point like any other.
 from typing import TYPE_CHECKING, Any
 
 from stratagem.budget import Budget
+from stratagem.consuming import Producer, outcomes_of
 from stratagem.default import (
     aexpand,
     amap,
@@ -60,17 +61,18 @@ from stratagem.errors import (
 )
 from stratagem.expansion import Expansion
 from stratagem.hookspecs import hookimpl
-from stratagem.invoke import invoke
+from stratagem.invoke import invoke, is_async
 from stratagem.nesting import nested, nested_async
 from stratagem.orchestrators import (
     Answer,
     IdeaToQuestionsOrchestrator,
     UserQuestionOrchestrator,
 )
+from stratagem.outbox import Outbox
 from stratagem.plugins import StrategyInfo
 from stratagem.report import HookFailure, Report
 from stratagem.run import Run
-from stratagem.scope import CurrentTask, current_task
+from stratagem.scope import CurrentTask, current_task, thread_context
 from stratagem.source import Feed, TaskSource
 from stratagem.strategy import ExecutionStrategy, StreamingStrategy
 from stratagem.stream import Stream
@@ -98,9 +100,11 @@ __all__ = [
     "IdeaToQuestionsOrchestrator",
     "LateBindingWarning",
     "NestingError",
+    "Outbox",
     "Outcome",
     "PluginError",
     "PositionalOptionError",
+    "Producer",
     "RemoteError",
     "Report",
     "Run",
@@ -132,13 +136,16 @@ __all__ = [
     "expand",
     "hookimpl",
     "invoke",
+    "is_async",
     "map",
     "nested",
     "nested_async",
+    "outcomes_of",
     "run",
     "strategy",
     "stream",
     "stream_map",
+    "thread_context",
 ]
 
 

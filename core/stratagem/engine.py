@@ -1,7 +1,7 @@
 """The engine: one word chooses the strategy, everything else stays the same."""
 
 import threading
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
@@ -21,8 +21,9 @@ from stratagem.scope import current_task
 from stratagem.selection import SpecLike, build, read_spec
 from stratagem.signals import interruptible
 from stratagem.specs import Spec
-from stratagem.strategy import ExecutionStrategy, warn_of_late_binding
+from stratagem.strategy import ExecutionStrategy, inner_strategies, warn_of_late_binding
 from stratagem.stream import KEEP, Stream
+from stratagem.tags import GivenTags
 
 if TYPE_CHECKING:
     from stratagem.async_stream import AsyncStream
@@ -43,6 +44,8 @@ class Options(TypedDict, total=False):
         max_errors: stop the run when so many tasks have failed.
         timeout: seconds that one attempt of a task may run, from when it begins.
         key: gives the key of an item, for ``map``, or of a callable; by default its index.
+        tags: words for every task, or a function that gives those of an item, for ``map``,
+            or of a callable; strategies and listeners may go by them.
         log: the level of the lifecycle log: True for ``"info"``, ``"debug"``; quiet by default.
         keep: how many outcomes the report of a stream holds beside those not handed out;
             10,000 by default, None for all. Other reports hold all.
@@ -54,6 +57,7 @@ class Options(TypedDict, total=False):
     max_errors: int | None
     timeout: float | None
     key: Callable[[Any], object] | None
+    tags: GivenTags
     log: str | bool | None
     progress: bool | None
     keep: int | None
@@ -291,13 +295,15 @@ class Engine:
             options.get("key") if growth is None else None,
             keep,
             growth,
+            options.get("tags"),
             parent.key if is_nested and parent is not None else None,
         )
         strategy, label = self._strategy_for(options.get("strategy"))
         _refuse_inside_own_listener(strategy, label)
         if plan.timeout is not None and not strategy.enforces_timeouts:
             raise CapabilityError(
-                f"strategy {label!r} cannot stop a task, so it takes no timeout; "
+                f"strategy {label!r} cannot stop a task{_who_cannot_stop(strategy)}, "
+                "so it takes no timeout; "
                 f"{self._those_that_can('enforces_timeouts')}"
             )
         run = Run(
@@ -369,7 +375,10 @@ def _refuse_unknown(options: Options) -> None:
 def _refuse_inside_own_listener(strategy: ExecutionStrategy, label: str) -> None:
     observed = observed_strategies.get()
     if any(
-        one is other for one in _chain(strategy) for outer in observed for other in _chain(outer)
+        one is other
+        for one in _with_inner(strategy)
+        for outer in observed
+        for other in _with_inner(outer)
     ):
         raise NestingError(
             f"a listener cannot start a run on the strategy that it observes ({label}): "
@@ -377,9 +386,17 @@ def _refuse_inside_own_listener(strategy: ExecutionStrategy, label: str) -> None
         )
 
 
-def _chain(strategy: object) -> list[object]:
-    chain: list[object] = []
-    while isinstance(strategy, ExecutionStrategy):
-        chain.append(strategy)
-        strategy = getattr(strategy, "inner", None)
-    return chain
+def _with_inner(strategy: object) -> Iterator[object]:
+    yield strategy
+    if isinstance(strategy, ExecutionStrategy):
+        for inner in inner_strategies(strategy).values():
+            yield from _with_inner(inner)
+
+
+def _who_cannot_stop(strategy: ExecutionStrategy) -> str:
+    """Say which of the strategies that ``strategy`` stands over keeps no timeout, by its name."""
+    for name, inner in inner_strategies(strategy).items():
+        if not inner.enforces_timeouts:
+            own = f" in {name!r} ({type(inner).__name__})" if name else ""
+            return own + _who_cannot_stop(inner)
+    return ""

@@ -12,12 +12,12 @@ from stratagem.keys import KEY_BYTES, checked_key, child_key
 from stratagem.plan import Plan
 from stratagem.run import Announcer
 from stratagem.strategy import late_binding_advice, shares_its_variables
+from stratagem.tags import NO_TAGS, tags_of
 from stratagem.task import Task
 
 __all__ = ["KEY_BYTES", "Numbering"]
 
 _new = object.__new__
-NO_TAGS: frozenset[str] = frozenset()
 
 
 class Numbering:
@@ -40,6 +40,8 @@ class Numbering:
         self._context = context
         self._parent = parent
         self._keys = _keys_of(plan)
+        self._tagger = plan.tags if callable(plan.tags) else None
+        self._tags = NO_TAGS if callable(plan.tags) else plan.tags
         self._name = "" if plan.function is None else callable_name(plan.function)
         self._previous_call: object = None
         self.ledger: dict[int, Task] = {}
@@ -57,7 +59,7 @@ class Numbering:
 
         Raises:
             TypeError: the item is to be called, and can't be.
-            DuplicateKeyError, ValueError: its key can't be one.
+            DuplicateKeyError, ValueError: its key can't be one, or its tags can't.
         """
         if self._function is not None:
             call: Callable[[], Any] = partial(self._function, item)
@@ -74,7 +76,7 @@ class Numbering:
         task.call = call
         task.timeout = self._timeout
         task.attempt = 1
-        task.tags = NO_TAGS
+        task.tags = self._tags if self._tagger is None else tags_of(index, item, self._tagger)
         task.context = self._context
         task.parent = self._parent if parent is None else parent
         self.ledger[index] = task

@@ -7,6 +7,7 @@ import attrs
 
 from stratagem.expansion import Growth
 from stratagem.options import require_count, require_seconds
+from stratagem.tags import NO_TAGS, Tags, read_tags
 
 __all__ = ["Plan"]
 
@@ -24,6 +25,7 @@ class Plan:
         key: gives the key of an item; None for its index.
         keep: how many outcomes a report holds at most; None for all.
         growth: how tasks lead to further tasks; None where they do not.
+        tags: the tags of every task, or what gives those of an item.
         parent_key: the key of the task whose children these are; None where they are of none.
     """
 
@@ -35,6 +37,7 @@ class Plan:
     key: Callable[[Any], object] | None = None
     keep: int | None = None
     growth: Growth | None = None
+    tags: Tags = attrs.field(default=NO_TAGS, converter=read_tags)
     parent_key: str | None = None
 
     def __attrs_post_init__(self) -> None:

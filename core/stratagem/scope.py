@@ -1,7 +1,7 @@
 """What a task can know about itself: its run, its key, and who may run its children."""
 
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, Protocol
 
 import attrs
@@ -18,6 +18,7 @@ __all__ = [
     "enter_task",
     "hold_nothing",
     "run_scope",
+    "thread_context",
 ]
 
 
@@ -115,6 +116,32 @@ def hold_nothing() -> None:
     running = _running.get()
     if running is not None:
         _running.set((running[0], None))
+
+
+@attrs.define
+class _NotOurs:
+    """Stand for a slot that another thread holds, which alone may lend it."""
+
+    depth: int
+
+    def lend(self) -> bool:
+        return False
+
+    def reclaim(self) -> None:
+        return
+
+
+def thread_context() -> Context:
+    """Copy the context, for a thread that works for this one while this one waits.
+
+    What runs in it belongs to the same task and run, at the same depth of nesting;
+    the slot of the task stays with this thread, which lends it when it waits.
+    """
+    context = copy_context()
+    running = _running.get()
+    if running is not None and running[1] is not None:
+        context.run(enter_task, (running[0], _NotOurs(running[1].depth)))
+    return context
 
 
 def current_hold() -> Hold | None:

@@ -3,7 +3,8 @@
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from contextvars import copy_context
 from types import FunctionType, TracebackType
 from typing import Any, NoReturn, Self, TypeVar
@@ -26,8 +27,9 @@ class ExecutionStrategy(ABC):
 
     ``run_tasks`` alone makes a strategy;
     one that can yield outcomes as they end derives from ``StreamingStrategy`` instead.
-    A strategy that wraps another keeps it in ``inner``:
-    it then closes it, and answers with its capabilities.
+    A strategy that wraps another keeps it in ``inner``,
+    one that stands over several keeps them, by name, in a mapping ``inners``:
+    it then closes them, and can do what all of them can.
 
     Attributes:
         batch_size: how many tasks the default ``stream`` hands to ``run_tasks`` at most.
@@ -48,10 +50,10 @@ class ExecutionStrategy(ABC):
         return _stream_in_batches(self, tasks)
 
     def close(self) -> None:
-        """Give back what the strategy holds: workers, loops, and its inner strategy."""
-        inner = self._inner()
-        if inner is not None:
-            inner.close()
+        """Give back what the strategy holds: workers, loops, and its inner strategies."""
+        with ExitStack() as closing:  # each, whatever another one raises
+            for inner in inner_strategies(self).values():
+                closing.callback(inner.close)
 
     def __enter__(self) -> Self:
         """Give the strategy itself."""
@@ -69,36 +71,40 @@ class ExecutionStrategy(ABC):
     @property
     def can_kill(self) -> bool:
         """Tell whether a running task can be killed."""
-        inner = self._inner()
-        return inner is not None and inner.can_kill
+        return self._all_can("can_kill")
 
     @property
     def shares_memory(self) -> bool:
         """Tell whether tasks see and change the caller's objects."""
-        inner = self._inner()
-        return inner is not None and inner.shares_memory
+        return self._all_can("shares_memory")
 
     @property
     def isolates_crashes(self) -> bool:
         """Tell whether a task that crashes its interpreter leaves the run unharmed."""
-        inner = self._inner()
-        return inner is not None and inner.isolates_crashes
+        return self._all_can("isolates_crashes")
 
     @property
     def distributed(self) -> bool:
         """Tell whether tasks may run on other machines."""
-        inner = self._inner()
-        return inner is not None and inner.distributed
+        return any(inner.distributed for inner in inner_strategies(self).values())
 
     @property
     def enforces_timeouts(self) -> bool:
         """Tell whether a task that runs past its timeout ends as ``timeout`` then."""
-        inner = self._inner()
-        return inner is not None and inner.enforces_timeouts
+        return self._all_can("enforces_timeouts")
 
-    def _inner(self) -> "ExecutionStrategy | None":
-        inner = getattr(self, "inner", None)
-        return inner if isinstance(inner, ExecutionStrategy) else None
+    def _all_can(self, capability: str) -> bool:
+        inner = inner_strategies(self).values()
+        return bool(inner) and all(getattr(strategy, capability) for strategy in inner)
+
+
+def inner_strategies(strategy: ExecutionStrategy) -> dict[str, ExecutionStrategy]:
+    """Give the strategies that one keeps in ``inner``, which has no name, and in ``inners``."""
+    several = getattr(strategy, "inners", None)
+    given = {"": getattr(strategy, "inner", None)}
+    if isinstance(several, Mapping):
+        given |= several
+    return {name: inner for name, inner in given.items() if isinstance(inner, ExecutionStrategy)}
 
 
 class StreamingStrategy(ExecutionStrategy):

@@ -44,6 +44,7 @@ class MapRequest:
     strategy: str | None = None
     format: Format | None = None
     key: str | None = None
+    tag: list[str] | None = None
     timeout: float | None = None
     max_errors: int | None = None
     limit: int | None = None
@@ -80,6 +81,7 @@ def _open_stream(
         "max_errors": request.max_errors,
         "timeout": request.timeout,
         "key": None if request.key is None else itemgetter(request.key),
+        "tags": request.tag,
         "log": request.log,
         "progress": _wants_progress(request),
         "keep": 0,  # what is written needs no memory
