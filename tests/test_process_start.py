@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 from stratagem import Engine, WorkerStartError
+from stratagem_builtin.program import describe_main, untold_main
 
 PATIENCE = 30.0
 METHODS = ["forkserver", "spawn"]
@@ -231,3 +233,15 @@ if __name__ == "__main__":
     assert "cannot start: the system refuses: [Errno 24] Too many open files" in printed
     assert "OSError(24" in printed
     assert printed.endswith("[1]\n")
+
+
+def test_pools_that_start_workers_at_once_all_tell_them_of_the_program():
+    """While one pool keeps ``__main__`` from ``multiprocessing``, another still describes it."""
+    described = []
+    with untold_main():
+        other = threading.Thread(target=lambda: described.append(describe_main()))
+        other.start()
+        other.join(0.2)  # it has to wait; without that it would be told of no program
+    other.join(PATIENCE)
+
+    assert described == [describe_main()] != [{}]

@@ -421,6 +421,17 @@ def test_children_go_by_the_rules_and_share_the_limits(engine, depth):
     assert most == [1, 1]
 
 
+def test_children_of_a_task_in_a_worker_go_by_the_rules(engine):
+    """A parent in a process has its children run here: coroutines on the loop, others in threads."""
+
+    def parent(_item):
+        return [place(), *nested([place, place_async])]
+
+    report = engine.map(parent, range(3), strategy="hybrid", tags=["cpu"])
+
+    assert report.values == [["process", "threads", "loop"]] * 3
+
+
 def test_run_tasks_gives_results_in_order():
     """A hybrid is a strategy as any other, also in the hands of an orchestrator of old."""
     with hybrid(cpu=None) as strategy:
