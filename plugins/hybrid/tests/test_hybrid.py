@@ -422,7 +422,7 @@ def test_children_go_by_the_rules_and_share_the_limits(engine, depth):
 
 
 def test_children_of_a_task_in_a_worker_go_by_the_rules(engine):
-    """A parent in a process has its children run here: coroutines on the loop, others in threads."""
+    """A parent in a process has its children run here: on the loop, and in threads."""
 
     def parent(_item):
         return [place(), *nested([place, place_async])]
