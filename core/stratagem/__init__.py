@@ -2,14 +2,16 @@
 
 The tree stands on itself without a circle, lowest first:
 
-- ``errors``, ``hookspecs``, then ``task``: the values.
+- ``errors``, ``hookspecs``, then ``task``, ``snapshot``, ``terminal``: the values, and rules on
+  them.
 - ``source``, ``intake``, ``async_intake``: where tasks come from; ``scope``, ``loops``,
-  ``event_loops``, ``invoke``: what runs where a task runs; ``report``; ``plugins``.
+  ``event_loops``, ``invoke``: what runs where a task runs; ``family``: the runs that it starts;
+  ``report``; ``plugins``.
 - ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;
   ``strategy``, ``transport``.
 - ``specs``, ``selection``, ``configuration``: from a word to a strategy.
-- ``run``, ``signals``, ``plan``, ``numbering``, ``stream``, ``async_stream``, ``engine``: the
-  pipeline.
+- ``run``, ``signals``, ``watch``, ``plan``, ``numbering``, ``stream``, ``async_stream``,
+  ``engine``: the pipeline.
 - ``default``, ``nesting``, ``orchestrators``, ``cli``, ``testing``: what people call.
 
 No module here imports a plugin: the strategies that ship with it live in ``stratagem_builtin``
@@ -43,6 +45,7 @@ from stratagem.errors import (
     RemoteError,
     RunInterrupted,
     SpecError,
+    StopRun,
     StratagemError,
     StrategyOptionError,
     TaskCancelledError,
@@ -65,10 +68,12 @@ from stratagem.plugins import StrategyInfo
 from stratagem.report import HookFailure, Report
 from stratagem.run import Run
 from stratagem.scope import CurrentTask, current_task
+from stratagem.snapshot import Running, RunningTask, Snapshot
 from stratagem.source import Feed, TaskSource
 from stratagem.strategy import ExecutionStrategy, StreamingStrategy
 from stratagem.stream import Stream
 from stratagem.task import Outcome, Status, Task, Wait
+from stratagem.terminal import authentication_failed
 
 if TYPE_CHECKING:
     from stratagem.async_stream import AsyncStream
@@ -96,8 +101,12 @@ __all__ = [
     "Report",
     "Run",
     "RunInterrupted",
+    "Running",
+    "RunningTask",
+    "Snapshot",
     "SpecError",
     "Status",
+    "StopRun",
     "StratagemError",
     "StrategyInfo",
     "StrategyOptionError",
@@ -117,6 +126,7 @@ __all__ = [
     "amap",
     "arun",
     "astream",
+    "authentication_failed",
     "current_task",
     "default_engine",
     "hookimpl",

@@ -21,6 +21,8 @@ from stratagem.signals import interruptible
 from stratagem.specs import Spec
 from stratagem.strategy import ExecutionStrategy, warn_of_late_binding
 from stratagem.stream import KEEP, Stream
+from stratagem.terminal import StopOn
+from stratagem.watch import STALL_AFTER, Watch
 
 if TYPE_CHECKING:
     from stratagem.async_stream import AsyncStream
@@ -39,6 +41,11 @@ class Options(TypedDict, total=False):
             else what is configured, else ``threads``.
         on_error: ``"collect"`` failures (the default), or ``"raise"`` the first in time.
         max_errors: stop the run when so many tasks have failed.
+        stop_on: stop the run at the first error that is of this type, or of one of several,
+            or for which a function tells so; ``authentication_failed`` is one.
+            A task that raises ``StopRun`` stops it in any case.
+        stall_after: seconds in which no task succeeds after which a warning, ``run_stalled``,
+            says what is waited for; 60 by default, None for never.
         timeout: seconds that one attempt of a task may run, from when it begins.
         key: gives the key of an item, for ``map``, or of a callable; by default its index.
         log: the level of the lifecycle log: True for ``"info"``, ``"debug"``; quiet by default.
@@ -50,6 +57,8 @@ class Options(TypedDict, total=False):
     strategy: "SpecLike | ExecutionStrategy | None"
     on_error: Literal["collect", "raise"]
     max_errors: int | None
+    stop_on: StopOn | None
+    stall_after: float | None
     timeout: float | None
     key: Callable[[Any], object] | None
     log: str | bool | None
@@ -90,6 +99,7 @@ class Engine:
         self._default = strategy
         self._lock = threading.Lock()
         self._made: dict[str, ExecutionStrategy] = {}
+        self._watch = Watch()
 
     def run(self, callables: Callables, **options: Unpack[Options]) -> Report:
         """Run callables of no arguments and report on all.
@@ -191,6 +201,7 @@ class Engine:
             made, self._made = list(self._made.values()), {}
         for strategy in made:
             strategy.close()
+        self._watch.close()
 
     def __enter__(self) -> Self:
         """Give the engine itself."""
@@ -221,6 +232,8 @@ class Engine:
             options.get("timeout"),
             options.get("key"),
             keep,
+            stop_on=options.get("stop_on"),
+            stall_after=options.get("stall_after", STALL_AFTER),
         )
         strategy, label = self._strategy_for(options.get("strategy"))
         _refuse_inside_own_listener(strategy, label)
@@ -245,7 +258,8 @@ class Engine:
                 nested["log"] = options["log"]
             return self._open(None, callables, None, nested)
 
-        return Stream(plan, strategy, run, announcer, open_children)
+        watch = self._watch if run.parent is None else None
+        return Stream(plan, strategy, run, announcer, open_children, watch)
 
     def _strategy_for(
         self, given: "SpecLike | ExecutionStrategy | None"
@@ -276,7 +290,7 @@ class Engine:
 
 
 def _collect(stream: Stream) -> Report:
-    guard = interruptible(stream.interrupt) if stream.run.parent is None else nullcontext()
+    guard = interruptible(stream) if stream.run.parent is None else nullcontext()
     with guard:
         return stream.collect()
 

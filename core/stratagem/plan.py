@@ -6,6 +6,7 @@ from typing import Any, Literal
 import attrs
 
 from stratagem.options import require_count, require_seconds
+from stratagem.terminal import StopOn, stop_rule
 
 __all__ = ["Plan"]
 
@@ -22,6 +23,9 @@ class Plan:
         timeout: seconds that one attempt may run; None for no bound.
         key: gives the key of an item; None for its index.
         keep: how many outcomes a report holds at most; None for all.
+        stop_on: which errors stop the run, as the caller said it.
+        stall_after: seconds without a success after which a warning says so; None for never.
+        ends_run: tells whether an error stops the run; None where none but ``StopRun`` does.
     """
 
     items: Iterable[Any] | AsyncIterable[Any]
@@ -31,6 +35,13 @@ class Plan:
     timeout: float | None = None
     key: Callable[[Any], object] | None = None
     keep: int | None = None
+    stop_on: StopOn | None = None
+    stall_after: float | None = None
+    ends_run: Callable[[BaseException], bool] | None = attrs.field(init=False)
+
+    @ends_run.default
+    def _rule(self) -> Callable[[BaseException], bool] | None:
+        return stop_rule(self.stop_on)
 
     def __attrs_post_init__(self) -> None:
         """Refuse options that make no sense.
@@ -44,6 +55,8 @@ class Plan:
             require_count("max_errors", self.max_errors)
         if self.timeout is not None:
             require_seconds("timeout", self.timeout, zero=False)
+        if self.stall_after is not None:
+            require_seconds("stall_after", self.stall_after, zero=False)
 
     @property
     def total(self) -> int | None:

@@ -41,6 +41,7 @@ class Report(Sequence[Outcome]):
         stopped: why the run ended before its input did; None when it did not.
         hook_failures: what listeners raised.
         run_id: the id of the run.
+        reason: why it was stopped, in a sentence, where a task or a rule said so; else ``""``.
     """
 
     outcomes: Sequence[Outcome]
@@ -49,6 +50,7 @@ class Report(Sequence[Outcome]):
     stopped: str | None = None
     hook_failures: tuple[HookFailure, ...] = ()
     run_id: str = ""
+    reason: str = ""
 
     @overload
     def __getitem__(self, index: int) -> Outcome: ...
@@ -121,6 +123,7 @@ class Report(Sequence[Outcome]):
         """Show the counts, not the outcomes."""
         counts = ", ".join(f"{status.value}={n}" for status, n in self.counts.items() if n)
         stopped = f", stopped={self.stopped!r}" if self.stopped else ""
+        stopped += f": {self.reason}" * bool(self.reason)
         return f"<Report {counts or 'empty'}, {self.seconds:.3f} s{stopped}>"
 
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from stratagem.family import Family
 from stratagem.task import Task
 
 __all__ = [
@@ -49,10 +50,12 @@ class Scope:
     Attributes:
         run_id: the id of the run.
         open_children: makes a nested run of callables, by the strategy that runs the task.
+        family: the runs that tasks have started.
     """
 
     run_id: str
     open_children: Callable[[Sequence[Callable[[], Any]]], Children]
+    family: Family = attrs.field(factory=Family, eq=False, repr=False)
 
 
 @attrs.frozen

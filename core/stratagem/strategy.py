@@ -3,16 +3,18 @@
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import copy_context
 from types import FunctionType, TracebackType
 from typing import Any, Self, TypeVar
 
 from stratagem.errors import LateBindingWarning, TaskCancelledError, TaskLostError
+from stratagem.family import Family
 from stratagem.intake import SequenceIntake
 from stratagem.invoke import callable_name, failed, invoke, is_awaitable
 from stratagem.loops import running_loop, running_on
 from stratagem.scope import Scope, current_task, run_scope
+from stratagem.snapshot import Running
 from stratagem.source import TaskSource
 from stratagem.task import Outcome, Status, Task, raisable
 
@@ -46,6 +48,15 @@ class ExecutionStrategy(ABC):
         a batch for which ``run_tasks`` raises or answers wrongly is ``lost``.
         """
         return _stream_in_batches(self, tasks)
+
+    def running(self) -> Iterable[Running]:
+        """Tell which tasks have begun and not ended, on all streams, from any thread.
+
+        It is asked now and then, for whoever looks at a run; by default the inner strategy tells,
+        and one without tells nothing.
+        """
+        inner = self._inner()
+        return () if inner is None else inner.running()
 
     def close(self) -> None:
         """Give back what the strategy holds: workers, loops, and its inner strategy."""
@@ -95,6 +106,18 @@ class ExecutionStrategy(ABC):
         """Tell whether a task that runs past its timeout ends as ``timeout`` then."""
         inner = self._inner()
         return inner is not None and inner.enforces_timeouts
+
+    @property
+    def stop_grace(self) -> float | None:
+        """Tell how many seconds what runs gets when a run is stopped; None where that is unknown.
+
+        It is the attribute ``grace`` of the strategy, or of an inner one.
+        """
+        grace = getattr(self, "grace", None)
+        inner = self._inner()
+        if grace is None and inner is not None:
+            return inner.stop_grace
+        return grace
 
     def _inner(self) -> "ExecutionStrategy | None":
         inner = getattr(self, "inner", None)
@@ -170,19 +193,39 @@ class Batch:
         self._prefix = "" if parent is None else f"{parent.key}/"
         with running_on(None):
             self._context = copy_context()
-        scope = Scope("" if outer is None else outer.run_id, lambda calls: Batch(calls, strategy))
+        run_id = "" if outer is None else outer.run_id
+        self._family = Family()
+        scope = Scope(run_id, lambda calls: Batch(calls, strategy), self._family)
         self._context.run(run_scope.set, scope)
         self._source = SequenceIntake(callables, self._make)
         self._answers = strategy.stream(self._source)
+        self._outcomes: dict[int, Outcome] = {}
+        self._kin = None
+        if parent is not None and outer is not None:
+            self.parent_index, self.parent_attempt = parent.index, parent.attempt
+            self._kin = outer.family
+            self._kin.join(self)
 
     def _make(self, index: int, call: Callable[[], Any]) -> Task:
         return Task(
             index, f"{self._prefix}{index}", callable_name(call), call, context=self._context
         )
 
-    def stop(self) -> None:
+    @property
+    def succeeded(self) -> int:
+        """Count the tasks that succeeded in it, and in what they started."""
+        own = sum(outcome.ok for outcome in list(self._outcomes.values()))
+        return own + self._family.count_succeeded()
+
+    def stop(self, _why: str = "closed") -> None:
         """Start no further task, and cancel what can be cancelled."""
         self._source.close()
+        self._family.stop()
+
+    def hurry(self) -> None:
+        """Wait for nothing that runs."""
+        self._source.hurry()
+        self._family.hurry()
 
     def values(self) -> list[Any]:
         """Run to the end; give the values, or raise the first failure in time."""
@@ -190,13 +233,15 @@ class Batch:
 
     def results(self, *, return_exceptions: bool = False) -> list[Any]:
         """Run to the end; give the values, and with ``return_exceptions`` the errors too."""
-        outcomes: dict[int, Outcome] = {}
+        outcomes = self._outcomes
         failure: Outcome | None = None
         for outcome in self._answers:
             outcomes[outcome.index] = outcome
             if not (outcome.ok or return_exceptions or failure):
                 failure = outcome
                 self.stop()
+        if self._kin is not None:
+            self._kin.leave(self)
         if self._source.failure is not None:
             raise self._source.failure
         if failure is not None:
