@@ -12,11 +12,9 @@ class Member(Protocol):
 
     Attributes:
         parent_index: the index of that task.
-        parent_attempt: which attempt of it.
     """
 
     parent_index: int
-    parent_attempt: int
 
     @property
     def succeeded(self) -> int:
@@ -52,16 +50,10 @@ class Family:
             return self._succeeded + sum(member.succeeded for member in self.members)
 
     def join(self, member: Member) -> None:
-        """Take in a run that begins; those of earlier attempts of its task are stopped."""
+        """Take in a run that begins."""
         with self._lock:
             self._members.add(member)
             stopped, hurried = self._stopped, self._hurried
-        for other in self.members:
-            if (
-                other.parent_index == member.parent_index
-                and other.parent_attempt < member.parent_attempt
-            ):
-                other.stop("parent_stopped")
         if stopped:
             member.stop("parent_stopped")
         if hurried:

@@ -17,6 +17,8 @@ __all__ = [
     "current_hold",
     "current_task",
     "enter_task",
+    "is_given_up",
+    "orphan_children",
     "run_scope",
 ]
 
@@ -111,3 +113,15 @@ def current_hold() -> Hold | None:
     """Give the slot that the task running here holds; None outside of any."""
     running = _running.get()
     return None if running is None else running[1]
+
+
+def is_given_up() -> bool:
+    """Tell whether the task that runs here was given up: somebody has answered for it."""
+    return getattr(current_hold(), "_over", False)
+
+
+def orphan_children(task: Task) -> None:
+    """Stop the runs that an attempt of ``task`` has started: it is answered for."""
+    scope = None if task.context is None else task.context.get(run_scope)
+    if scope is not None:
+        scope.family.orphan(task.index)

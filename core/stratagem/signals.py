@@ -144,4 +144,5 @@ def struck(error: BaseException | None) -> bool:
         return sys.implementation.name == "cpython"
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return traceback.tb_frame.f_code.co_code[traceback.tb_lasti] != _RAISE
+    code = traceback.tb_frame.f_code
+    return code is _Guard.note.__code__ or code.co_code[traceback.tb_lasti] != _RAISE

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from stratagem.loops import LOOK_UP
+from stratagem.scope import orphan_children
 from stratagem.task import Outcome, Task, Wait
 
 __all__ = ["Feed", "TaskSource"]
@@ -206,6 +207,8 @@ class Feed(TaskSource):
 
     def put(self, task: Task, *, after: float = 0.0) -> None:
         """Hand out ``task``, again or for the first time, when ``after`` seconds are over."""
+        if task.attempt > 1:
+            orphan_children(task)
         with self._lock:
             self._out.pop(task.index, None)
             if after > 0:

@@ -13,7 +13,7 @@ from stratagem.family import Family
 from stratagem.intake import SequenceIntake
 from stratagem.invoke import callable_name, failed, invoke, is_awaitable
 from stratagem.loops import running_loop, running_on
-from stratagem.scope import Scope, current_task, run_scope
+from stratagem.scope import Scope, current_task, is_given_up, run_scope
 from stratagem.snapshot import Running
 from stratagem.source import TaskSource
 from stratagem.task import Outcome, Status, Task, raisable
@@ -202,9 +202,11 @@ class Batch:
         self._outcomes: dict[int, Outcome] = {}
         self._kin = None
         if parent is not None and outer is not None:
-            self.parent_index, self.parent_attempt = parent.index, parent.attempt
+            self.parent_index = parent.index
             self._kin = outer.family
             self._kin.join(self)
+            if is_given_up():
+                self.stop()
 
     def _make(self, index: int, call: Callable[[], Any]) -> Task:
         return Task(

@@ -29,7 +29,7 @@ from stratagem.opening import open_intake
 from stratagem.plan import Plan
 from stratagem.report import Report
 from stratagem.run import Announcer, Run
-from stratagem.scope import Children, Scope, run_scope
+from stratagem.scope import Children, Scope, is_given_up, run_scope
 from stratagem.signals import struck
 from stratagem.snapshot import Snapshot, running_tasks
 from stratagem.strategy import ExecutionStrategy
@@ -98,9 +98,11 @@ class Stream(Iterator[Outcome]):
         run._look = _weakly(self)
         self._kin: Family | None = None
         if run.parent is not None and outer is not None:
-            self.parent_index, self.parent_attempt = run.parent.index, run.parent.attempt
+            self.parent_index = run.parent.index
             self._kin = outer.family
             self._kin.join(self)
+            if is_given_up():
+                self.stop("parent_stopped")
 
     def __iter__(self) -> Self:
         """Give the stream itself."""
