@@ -17,8 +17,11 @@ __all__ = ["Interruptible", "interruptible", "struck"]
 
 PUSH_SECONDS = 0.25
 """How long a run has to end by itself after the second signal, before the main thread is struck."""
+PATIENT_SECONDS = 2.0
+"""How long what waits for a strategy, which may be killing, is left to it."""
 INSISTING_SECONDS = 1.0
 """After so long, a signal beyond the second one strikes the main thread wherever it is."""
+_WAITS = frozenset({"stratagem.consuming", "stratagem.outbox"})
 _RAISE = opmap["RAISE_VARARGS"]
 _Handler = Callable[[int, FrameType | None], object] | int | None
 _log = logging.getLogger("stratagem")
@@ -80,12 +83,14 @@ class _Guard:
         self._signals = 0
         self._hurried_at = 0.0
         self._striking = False
+        self._struck = False
 
-    def note(self, signum: int, _frame: FrameType | None) -> None:
+    def note(self, signum: int, frame: FrameType | None) -> None:
         """Handle a signal, in the main thread."""
         if self._striking:
             self._striking = False
-            if not self._run.ending:
+            if not self._is_waiting(frame):
+                self._struck = True
                 raise KeyboardInterrupt
             return
         self._signals += 1
@@ -95,12 +100,19 @@ class _Guard:
             raise KeyboardInterrupt
         self._asked.put(signum)
 
+    def _is_waiting(self, frame: FrameType | None) -> bool:
+        """Tell whether the main thread is on its way to the end by itself."""
+        if self._run.ending:
+            return True
+        module = None if frame is None else frame.f_globals.get("__name__")
+        return module in _WAITS and time.monotonic() - self._hurried_at < PATIENT_SECONDS
+
     def end(self) -> None:
         """Let the thread go."""
         self._asked.put(0)
 
     def serve(self) -> None:
-        """Stop the run at the first signal, hurry it at the second, then strike until it ends."""
+        """Stop the run at the first signal, hurry it at the second, then strike, once."""
         if signum := self._asked.get():
             self._run.interrupt(signum)
         if signum and (signum := self._asked.get()):
@@ -109,7 +121,7 @@ class _Guard:
             try:
                 signum = self._asked.get(timeout=PUSH_SECONDS)
             except queue.Empty:
-                if not self._run.ending:
+                if not (self._struck or self._run.ending):
                     self._striking = True
                     _strike_main(signum)
 
