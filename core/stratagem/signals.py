@@ -4,14 +4,16 @@ import _thread
 import logging
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dis import opmap
+from functools import partial
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
+
+from stratagem.task import Outcome, Task
 
 __all__ = ["Interruptible", "interruptible", "struck"]
 
@@ -142,19 +144,29 @@ def _ours_to_take() -> dict[int, _Handler]:
     }
 
 
-def struck(error: BaseException | None) -> bool:
-    """Tell whether ``error`` came of a signal, and was not raised by the code that it came out of.
+def struck(task: Task, outcome: Outcome, *, shares_memory: bool) -> bool:
+    """Tell whether a task that ran in the main thread was ended by a signal, not by itself.
 
     A signal strikes between two instructions, of which the first does not raise.
+
+    Args:
+        task: the task.
+        outcome: what became of it.
+        shares_memory: whether it ran in this process for sure.
     """
-    if not isinstance(error, KeyboardInterrupt):
-        return False
-    if threading.current_thread() is not threading.main_thread():
+    error = outcome.error
+    if not isinstance(error, KeyboardInterrupt) or outcome.worker != threading.main_thread().name:
         return False
     traceback = error.__traceback__
-    if traceback is None:  # no frame but our own, which are cut off
-        return sys.implementation.name == "cpython"
+    if traceback is None:  # it came from elsewhere, or out of what has no frames
+        return shares_memory and not _has_frames(task.call)
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
     code = traceback.tb_frame.f_code
     return code is _Guard.note.__code__ or code.co_code[traceback.tb_lasti] != _RAISE
+
+
+def _has_frames(call: Any) -> bool:
+    while isinstance(call, partial):
+        call = call.func
+    return hasattr(call, "__code__") or hasattr(type(call).__call__, "__code__")

@@ -16,7 +16,6 @@ from typing import Any, Self
 import attrs
 
 from stratagem.errors import (
-    RemoteError,
     RunInterrupted,
     TaskCancelledError,
     TaskLostError,
@@ -33,9 +32,9 @@ from stratagem.scope import Children, Scope, is_given_up, run_scope
 from stratagem.signals import struck
 from stratagem.snapshot import Snapshot, running_tasks
 from stratagem.strategy import ExecutionStrategy
-from stratagem.task import Outcome, Status, Task, raisable
-from stratagem.terminal import find_stop
+from stratagem.task import Outcome, Status, Task
 from stratagem.threads import not_an_end
+from stratagem.verdict import type_name, verdict_on
 from stratagem.watch import Watch
 
 __all__ = ["Stream"]
@@ -78,6 +77,7 @@ class Stream(Iterator[Outcome]):
         self._stopped: str | None = None
         self._reason = ""
         self._last_failure: Outcome | None = None
+        self._interrupt: BaseException | None = None
         self._interrupted_by: int | None = None
         self._failure: Exception | None = None
         self._succeeded = 0
@@ -154,7 +154,7 @@ class Stream(Iterator[Outcome]):
             if self._announcer.after:
                 self._announcer.tell_end_of_task(task, outcome)
         else:
-            self._settle_failure(task, self._looked_into(outcome), handed_out=handed_out)
+            self._settle_failure(task, self._looked_into(task, outcome), handed_out=handed_out)
         return handed_out
 
     def _settle_failure(self, task: Task, outcome: Outcome, *, handed_out: bool) -> None:
@@ -168,54 +168,32 @@ class Stream(Iterator[Outcome]):
         succeeded = {OK: self._succeeded} if self._succeeded else {}
         return Counter(succeeded | self._failures)
 
-    def _looked_into(self, outcome: Outcome) -> Outcome:
+    def _looked_into(self, task: Task, outcome: Outcome) -> Outcome:
         """Give a failed outcome as what it is: one that came of stopping the run is cancelled."""
         if outcome.status != Status.ERROR:
             self._family.orphan(outcome.index)
-        stopped = self._closing and isinstance(outcome.error, TaskCancelledError)
-        if outcome.status == Status.ERROR and (stopped or struck(outcome.error)):
-            error = TaskCancelledError(outcome.key, "the run was stopped while it ran")
-            error.__cause__ = outcome.error
-            return attrs.evolve(outcome, status=Status.CANCELLED, error=error)
-        return outcome
+            return outcome
+        is_struck = struck(task, outcome, shares_memory=self._strategy.shares_memory)
+        if is_struck and not self._closing:
+            self._interrupt = outcome.error
+        elif not is_struck and not (
+            self._closing and isinstance(outcome.error, TaskCancelledError)
+        ):
+            return outcome
+        error = TaskCancelledError(outcome.key, "the run was stopped while it ran")
+        error.__cause__ = outcome.error
+        return attrs.evolve(outcome, status=Status.CANCELLED, error=error)
 
     def _note_failure(self, outcome: Outcome) -> None:
         self._last_failure = outcome
-        if self._closing or outcome.error is None:
+        if self._closing:
             return
-        if outcome.status == Status.CANCELLED and struck(outcome.error.__cause__):
-            raise outcome.error.__cause__ or outcome.error
-        if self._ends_run(outcome, outcome.error):
-            return
-        if self._plan.on_error == "raise":
-            self._failure = raisable(outcome)
-            self.stop("on_error")
-        elif self._failures.total() == self._plan.max_errors:
-            self.stop("max_errors")
-
-    def _ends_run(self, outcome: Outcome, error: BaseException) -> bool:
-        """Stop the run if a task or a rule says so; tell whether one did."""
-        said, rule = find_stop(error), self._plan.ends_run
-        if said is not None:
-            words = getattr(said, "reason", "") or "it raised StopRun"
-            self._stop_for(f"task {outcome.key!r} stopped the run: {words}", "stop_run", outcome)
-            return True
-        try:
-            ends = rule is not None and rule(error)
-        except Exception as broken:  # noqa: BLE001 - the rule is the caller's; nothing more is paid for
-            self._failure = broken
-            self.stop("stop_on")
-            return True
-        if ends:
-            words = f"failed with {_type_name(error)}, at which the run is to stop"
-            self._stop_for(f"task {outcome.key!r} {words}", "stop_on", outcome)
-        return ends
-
-    def _stop_for(self, reason: str, why: str, outcome: Outcome) -> None:
-        if self._plan.on_error == "raise":
-            self._failure = raisable(outcome)
-        self._reason = reason
-        self.stop(why)
+        if self._interrupt is not None:
+            raise self._interrupt
+        verdict = verdict_on(outcome, self._plan, self._failures.total())
+        if verdict is not None:
+            self._reason, self._failure = verdict.reason, verdict.error
+            self.stop(verdict.stopped)
 
     def _end(self) -> None:
         """Settle what no answer came for, and make the report."""
@@ -416,7 +394,7 @@ class Stream(Iterator[Outcome]):
     def last_error(self) -> str:
         """Name the type of the error of the last failure."""
         last = self._last_failure
-        return "" if last is None or last.error is None else _type_name(last.error)
+        return "" if last is None or last.error is None else type_name(last.error)
 
     def collect(self) -> Report:
         """Read the stream to its end.
@@ -470,10 +448,6 @@ def _weakly(stream: Stream) -> Callable[[], Snapshot]:
         return last if there is None else there.snapshot()
 
     return look
-
-
-def _type_name(error: BaseException) -> str:
-    return error.type_name if isinstance(error, RemoteError) else type(error).__qualname__
 
 
 def _log_stray(outcome: Outcome) -> None:

@@ -1,6 +1,7 @@
 """How long a run will still take, also when few long tasks are all that is left of it."""
 
 import itertools
+import operator
 from collections.abc import Collection, Sequence
 
 __all__ = ["expected_longest", "expected_rest", "seconds_left"]
@@ -21,6 +22,9 @@ def seconds_left(
       which exceeds the mean itself by the tail that comes on top.
     - The rest of the longest of those that run.
 
+    What runs counts in the sample with its expected whole duration: by those alone that have ended
+    already, long tasks would seem to be rarer than they are.
+
     Args:
         waiting: how many tasks have not begun.
         ages: how long each of those that run has been running.
@@ -36,6 +40,7 @@ def seconds_left(
     longest = max(rests, default=0.0)
     if not waiting:
         return longest
+    ordered = sorted([*ordered, *map(operator.add, ages, rests)])
     mean = sum(ordered) / len(ordered)
     spread = (sum(rests) + waiting * mean) / max(1, slots)
     tail = expected_longest(min(slots, waiting), ordered) - mean
