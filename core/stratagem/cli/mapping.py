@@ -161,9 +161,9 @@ class _Delivery:
 
     def interrupt(self, signum: int) -> None:
         """Begin no further task, and say what is waited for."""
-        if not (self._request.quiet or self._shows_progress):
-            say(stopping(self._stream.run.snapshot(), signal.Signals(signum).name))
         self._stream.interrupt(signum)
+        if not (self._request.quiet or self._shows_progress):
+            say(stopping(self._stream.run.snapshot(), "interrupted"))
 
     def hurry(self) -> None:
         """Wait for no task any more."""
