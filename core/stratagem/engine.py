@@ -169,9 +169,15 @@ class Engine:
     ) -> Report:
         with running_on(running_loop()):
             stream = self._open(function, items, None, options)
-        from stratagem.event_loops import call_in_thread  # noqa: PLC0415 - asyncio is slow to import
+        import asyncio  # noqa: PLC0415 - slow to import
 
-        return await call_in_thread(stream.collect, on_cancel=stream.stop)
+        from stratagem.event_loops import call_in_thread  # noqa: PLC0415 - imports asyncio
+
+        try:
+            return await call_in_thread(stream.collect, on_cancel=stream.stop)
+        except asyncio.CancelledError as error:
+            error.report = stream.report  # type: ignore[attr-defined]
+            raise
 
     def strategy(self, spec: "SpecLike | None" = None) -> ExecutionStrategy:
         """Make a strategy of a spec, to be closed by the caller.

@@ -132,7 +132,7 @@ def _told(strategy: "ExecutionStrategy") -> list[Running]:
     for _ in range(TRIES):
         try:
             return list(strategy.running())
-        except RuntimeError:  # a stream began meanwhile, and what is gone through has changed
+        except (RuntimeError, ValueError):  # what is gone through has changed meanwhile, or is gone
             continue
     return []
 
