@@ -65,10 +65,10 @@ def interruptible(run: Interruptible) -> Iterator[None]:
             signal.signal(number, guard.note)
         yield
     finally:
+        guard.end()
         for number, handler in previous.items():
             if signal.getsignal(number) == guard.note:
                 signal.signal(number, handler)
-        guard.end()
 
 
 class _Guard:
@@ -84,8 +84,10 @@ class _Guard:
         self._asked: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._signals = 0
         self._hurried_at = 0.0
+        self._turn = threading.Lock()
         self._striking = False
         self._struck = False
+        self._ended = False
 
     def note(self, signum: int, frame: FrameType | None) -> None:
         """Handle a signal, in the main thread."""
@@ -110,7 +112,9 @@ class _Guard:
         return module in _WAITS and time.monotonic() - self._hurried_at < PATIENT_SECONDS
 
     def end(self) -> None:
-        """Let the thread go."""
+        """Let the thread go, which from now on strikes nobody."""
+        with self._turn:
+            self._ended = True
         self._asked.put(0)
 
     def serve(self) -> None:
@@ -123,9 +127,13 @@ class _Guard:
             try:
                 signum = self._asked.get(timeout=PUSH_SECONDS)
             except queue.Empty:
-                if not (self._struck or self._run.ending):
-                    self._striking = True
-                    _strike_main(signum)
+                self._strike(signum)
+
+    def _strike(self, signum: int) -> None:
+        with self._turn:  # a signal that comes when the handlers are put back would kill
+            if not (self._ended or self._struck or self._run.ending):
+                self._striking = True
+                _strike_main(signum)
 
 
 def _strike_main(signum: int) -> None:
