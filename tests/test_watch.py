@@ -157,6 +157,18 @@ def test_runs_share_one_thread_that_ends_after_them():
     assert max(seen) <= before + 1
 
 
+def test_the_thread_ends_with_its_engine():
+    """A closed engine leaves none behind, and watches again when it is used again."""
+    engine, there = Engine("sequential"), []
+    for _ in range(2):
+        engine.map(abs, [1])
+        there.append(engine._watch._thread is not None)
+        engine.close()
+        there.append(engine._watch._thread is not None)
+
+    assert there == [True, False, True, False]
+
+
 def test_a_dropped_run_is_forgotten():
     """The watch holds no run, so one that is dropped can go."""
 
@@ -171,7 +183,7 @@ def test_a_dropped_run_is_forgotten():
     watch.add(run, 0.01)
     del run
 
-    until(lambda: not watch._ticking)
+    until(lambda: watch._thread is None)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ LOOKS = 4
 """How often a run is looked at before its silence is a stall."""
 LINGER = 1.0
 """Seconds that the thread stays when there is no run, since the next one is often near."""
+CLOSE_SECONDS = 1.0
 SHOWN = 3
 _log = logging.getLogger("stratagem.watch")
 
@@ -61,7 +62,8 @@ class Watch:
         # A garbage collection that drops a stream may come back here in the same thread.
         self._changed = threading.Condition(threading.RLock())
         self._entries: dict[int, _Entry] = {}
-        self._ticking = False
+        self._thread: threading.Thread | None = None
+        self._closing = False
         self._sleeps_until = 0.0
 
     def add(self, run: Watched, stall_after: float) -> None:
@@ -71,9 +73,12 @@ class Watch:
         entry = _Entry(weakref.ref(run), stall_after, now, look_at, stall_after)
         with self._changed:
             self._entries[id(run)] = entry
-            if not self._ticking:
-                self._ticking = True
-                threading.Thread(target=self._tick, name="stratagem-watch", daemon=True).start()
+            self._closing = False
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._tick, name="stratagem-watch", daemon=True
+                )
+                self._thread.start()
             elif look_at < self._sleeps_until:
                 self._changed.notify()
 
@@ -83,10 +88,14 @@ class Watch:
             self._entries.pop(id(run), None)
 
     def close(self) -> None:
-        """Watch nothing any more, and let the thread go."""
+        """Watch nothing any more, and wait for the thread to go."""
         with self._changed:
             self._entries.clear()
+            self._closing = True
+            thread = self._thread
             self._changed.notify()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSE_SECONDS)
 
     def _tick(self) -> None:
         while (due := self._next_due()) is not None:
@@ -105,10 +114,10 @@ class Watch:
                 (entry.look_at for entry in self._entries.values()), default=now + LINGER
             )
             self._sleeps_until = next_look
-            if next_look > now:
+            if next_look > now and not self._closing:
                 self._changed.wait(min(next_look - now, threading.TIMEOUT_MAX))
-            if idle and not self._entries:
-                self._ticking = False
+            if (idle or self._closing) and not self._entries:
+                self._thread = None
                 return None
             now = time.monotonic()
             for key in [key for key, entry in self._entries.items() if entry.run() is None]:
