@@ -505,7 +505,8 @@ def test_what_is_wrong_with_a_run_is_said_in_a_sentence(here: Path) -> None:
 
     unknown = explained("map", "functions:echo", source, "-s", "thread")
     assert "unknown strategy 'thread'" in unknown
-    assert "threads, asyncio" in unknown
+    assert "known are: threads, " in unknown
+    assert "asyncio" in unknown
     options = explained("map", "functions:echo", source, "-s", "threads(max_worker=1)")
     assert "max_workers" in options
     timeout = explained("map", "functions:echo", source, "-s", "sequential", "--timeout", "1")

@@ -186,12 +186,12 @@ def options_in_page():
 
 
 def test_the_options_of_strategies_are_those_of_their_constructors():
-    """Every strategy that ships, and retry, has its options and defaults in the page as in code."""
+    """Every strategy of this repository has its options and defaults in the page as in code."""
     with Engine() as engine:
         offers = [
             offer.info
             for offer in engine.plugins.offers()
-            if offer.distribution in {"stratagem", "stratagem-retry"}
+            if offer.distribution in {"stratagem", "stratagem-retry", "stratagem-hybrid"}
         ]
         truth = {
             info.name: {

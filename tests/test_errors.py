@@ -43,6 +43,7 @@ MESSAGES = {
         "keys name tasks, so let `key` give each input its own"
     ),
     errors.NestingError("not here"): "not here",
+    errors.BudgetError("not here"): "not here",
     errors.WorkerStartError("spawn", -9): (
         "worker processes (spawn) die before they are ready, the last one with exit code -9; what "
         "they said stands on stderr. A script that starts workers needs "

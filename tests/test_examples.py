@@ -130,6 +130,34 @@ def test_summaries_are_valid_under_every_strategy(spec):
     assert all(line.endswith(": valid") for line in verdicts)
 
 
+FOLLOW_UPS = [
+    (0, "Ada", (), "I do, with a list, when the planning is done."),
+    (0, "Ada", (0,), "On Sunday, around my shifts."),
+    (0, "Ben", (), "Whoever is hungry. Saving has never worked for us."),
+    (0, "Ben", (0,), "For the rent. It takes planning."),
+    (0, "Ben", (0, 0), "We do not."),
+    (1, "Ada", (), "For a bicycle."),
+    (1, "Ben", (), "For the rent. It takes planning."),
+    (1, "Ben", (0,), "We do not."),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_follow_ups_are_the_same_under_every_strategy(monkeypatch, spec):
+    """Who is asked what next depends on the answers alone."""
+    module = load(EXAMPLES / "follow_ups.py", monkeypatch)
+    names = list(module.ANSWERS)
+
+    answers = module.interview("A list", spec)
+
+    assert [(a.position, names[a.user], a.path, a.unwrap()) for a in answers] == FOLLOW_UPS
+
+
+def test_follow_ups_run_as_a_program():
+    """The script prints question and answer for each, under processes too."""
+    assert len(run_example("follow_ups.py", "processes(max_workers=2)").splitlines()) == 16
+
+
 def test_the_openai_example_can_be_imported_and_reads_its_asks(monkeypatch):
     """Three people are asked two questions each; its strategy can be made."""
     pytest.importorskip("openai")

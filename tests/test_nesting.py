@@ -13,6 +13,7 @@ from stratagem import (
     Engine,
     LateBindingWarning,
     NestingError,
+    current_task,
     hookimpl,
     nested,
     nested_async,
@@ -23,6 +24,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can imp
 
 PATIENCE = 20.0
 SHARED = ["sequential", "threads(max_workers=2)", "asyncio(max_concurrency=2)"]
+ONE = ["threads(max_workers=1)", "asyncio(max_concurrency=1)"]
 SPECS = [
     *SHARED,
     "processes(max_workers=2)",
@@ -71,6 +73,21 @@ def test_parents_and_children_share_one_budget(engine, spec, form):
     assert 1 <= peak.most <= limit
 
 
+@pytest.mark.parametrize("spec", [*ONE, "processes(max_workers=1)"])
+def test_a_coroutine_may_wait_for_several_groups_of_children_at_once(engine, spec):
+    """The group that is done first keeps no slot from the children of the other."""
+
+    async def parent(number):
+        groups = [[number], range(3)]
+        return await asyncio.gather(
+            *(nested_async([partial(abs, item) for item in group]) for group in groups)
+        )
+
+    report = engine.map(parent, [5, 6], strategy=spec, timeout=PATIENCE)
+
+    assert report.values == [[[5], [0, 1, 2]], [[6], [0, 1, 2]]]
+
+
 @pytest.mark.parametrize("spec", SPECS)
 def test_children_give_their_values_in_order(engine, spec):
     """``nested`` returns what ``run_tasks`` would, under every strategy."""
@@ -94,6 +111,19 @@ def test_a_child_that_fails_raises_in_its_parent_and_nowhere_else(engine, spec):
             return error.args
 
     assert engine.map(parent, [1, 3, 5], strategy=spec).values == [[1], ("three",), [5]]
+
+
+@pytest.mark.parametrize("spec", SHARED[:2])
+def test_what_a_child_raises_tells_of_nothing_else(engine, spec):
+    """No error of the machinery stands in the context of the child's own."""
+
+    def parent(_item):
+        try:
+            nested([partial(tasks.fail_at_three, 3)])
+        except KeyError as error:
+            return error.__context__
+
+    assert engine.map(parent, [0], strategy=spec).values == [None]
 
 
 @pytest.mark.parametrize("spec", SHARED)
@@ -149,6 +179,29 @@ def test_children_know_their_parents_run():
     assert [parent for _, parent in runs[1:]] == [(report.run_id, "0")]
 
 
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_child_has_the_key_of_its_parent_in_its_own(engine, spec):
+    """Log lines and outcomes of a child tell whose it is, at any depth that a key has room for."""
+
+    def key_of_deepest(depth):
+        return nested([partial(key_of_deepest, depth - 1)])[0] if depth else current_task().key
+
+    assert engine.map(key_of_deepest, [0, 3], strategy=spec).values == ["0", "1/0/0/0"]
+
+
+def test_a_key_that_is_too_long_for_its_children_is_digested():
+    """However long the key of a parent is, its children have keys that fit, and differ."""
+
+    def parent(_item):
+        return nested([lambda: current_task().key])[0]
+
+    with Engine("sequential") as engine:
+        keys = engine.map(parent, ["a", "b"], key=lambda item: "k" * 510 + item).values
+
+    assert len(set(keys)) == 2
+    assert all(key.endswith("/0") and len(key) < 40 for key in keys)
+
+
 def test_children_that_share_a_variable_draw_the_warning(engine):
     """``nested`` looks at its callables as ``run`` does."""
 
@@ -162,7 +215,7 @@ def test_children_that_share_a_variable_draw_the_warning(engine):
     assert engine.map(parent, [0], strategy="sequential").values == [[2, 2, 2]]
 
 
-@pytest.mark.parametrize("spec", ["threads(max_workers=1)", "asyncio(max_concurrency=1)"])
+@pytest.mark.parametrize("spec", ONE)
 def test_a_parent_past_its_deadline_takes_no_slot_with_it(engine, spec):
     """A parent that is abandoned while it waits for children leaves the run its slot."""
     release = threading.Event()

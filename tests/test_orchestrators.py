@@ -106,24 +106,119 @@ def test_one_user_who_fails_costs_one_answer():
         answers[1].unwrap()
 
 
-@pytest.mark.parametrize("spec", ["threads(max_workers=2)", "asyncio"])
-def test_users_are_asked_while_questions_are_still_made(spec):
-    """The first answers are there before the second question is."""
+ONE_AT_A_TIME = [
+    "sequential",
+    "threads(max_workers=1)",
+    "processes(max_workers=1)",
+    "asyncio(max_concurrency=1)",
+]
+
+
+@pytest.mark.parametrize("spec", [*ONE_AT_A_TIME, *SPECS[1:]])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_users_are_asked_while_questions_are_still_made(spec, is_async):
+    """The first answer is there before the third question is, one worker or many."""
     answered = threading.Event()
 
     def generate(idea):
+        for number in range(10):
+            if number == 2:
+                assert answered.wait(PATIENCE)
+            yield f"{idea} {number}"
+
+    async def generate_async(idea):
+        for question in generate(idea):
+            await asyncio.sleep(0)
+            yield question
+
+    with default_engine().strategy(spec) as strategy:
+        orchestrator = IdeaToQuestionsOrchestrator(
+            strategy, generate_async if is_async else generate
+        )
+        stream = orchestrator.stream("tea", AGENTS[:2])
+        answers = [next(stream)]
+        answered.set()
+        answers += stream
+
+    assert answers[0].position < 2
+    assert sorted((answer.position, answer.user) for answer in answers) == [
+        (position, user) for position in range(10) for user in range(2)
+    ]
+
+
+def test_questions_are_made_by_the_strategy_that_asks_them(strategy):
+    """Tasks of one strategy make the questions, and the first is asked while others are made."""
+    answered = threading.Event()
+
+    def themes(idea):
         yield f"{idea} 0"
         assert answered.wait(PATIENCE)
         yield f"{idea} 1"
 
-    orchestrator = IdeaToQuestionsOrchestrator(spec, generate)
-    answers = orchestrator.stream("tea", AGENTS[:2])
-    first = [next(answers) for _ in range(2)]
-    answered.set()
-    rest = list(answers)
+    def generate(idea):
+        made = default_engine().stream_map(str.upper, themes(idea), strategy=strategy)
+        return (outcome.value for outcome in made)
 
-    assert [answer.position for answer in first + rest] == [0, 0, 1, 1]
-    assert {answer.value for answer in rest} == {"Ada on tea 1", "Ben on tea 1"}
+    stream = IdeaToQuestionsOrchestrator(strategy, generate).stream("tea", AGENTS[:1])
+    answers = [next(stream)]
+    answered.set()
+    answers += stream
+
+    assert [answer.value for answer in answers] == ["Ada on TEA 0", "Ada on TEA 1"]
+
+
+def why(answer):
+    return [] if "Cem" in answer.value else [f"why {answer.value}"]
+
+
+async def why_async(answer):
+    await asyncio.sleep(0)
+    return why(answer)
+
+
+@pytest.mark.parametrize("follow_up", [why, why_async])
+def test_answers_lead_to_further_questions(strategy, follow_up):
+    """The user is asked again because of the answer, as often in a row as ``max_depth`` says."""
+    orchestrator = IdeaToQuestionsOrchestrator(
+        strategy, lambda _: ["tea"], follow_up=follow_up, max_depth=2
+    )
+    answers = orchestrator.ask("drinks", AGENTS)
+
+    assert [(answer.user, answer.path, answer.value) for answer in answers] == [
+        (0, (), "Ada on tea"),
+        (0, (0,), "Ada on why Ada on tea"),
+        (0, (0, 0), "Ada on why Ada on why Ada on tea"),
+        (1, (), "Ben on tea"),
+        (1, (0,), "Ben on why Ben on tea"),
+        (1, (0, 0), "Ben on why Ben on why Ben on tea"),
+        (2, (), "Cem on tea"),
+    ]
+
+
+def test_a_follow_up_that_fails_costs_no_answer(strategy):
+    """The answer stands; beside it one without a question says what went wrong."""
+
+    def fail(answer):
+        raise ConnectionError(answer.value)
+
+    orchestrator = IdeaToQuestionsOrchestrator(strategy, lambda _: ["tea"], follow_up=fail)
+    answers = orchestrator.ask("drinks", AGENTS[:1])
+
+    assert sorted((str(a.question), a.value, str(a.error)) for a in answers) == [
+        ("None", None, "Ada on tea"),
+        ("tea", "Ada on tea", "None"),
+    ]
+
+
+def test_no_follow_up_is_made_where_none_would_be_asked():
+    """With ``max_depth=0`` nobody is asked again, and nothing is made for it; -1 is refused."""
+    orchestrator = IdeaToQuestionsOrchestrator(
+        "sequential", three_questions, follow_up=why, max_depth=0
+    )
+
+    assert [answer.path for answer in orchestrator.ask("tea", AGENTS)] == [()] * 9
+    with pytest.raises(ValueError, match="max_depth must be a whole number of at least 0"):
+        IdeaToQuestionsOrchestrator("sequential", three_questions, max_depth=-1)
 
 
 def test_questions_that_cannot_be_made_end_the_asking_with_what_was_answered():

@@ -721,3 +721,14 @@ def test_workers_that_die_at_their_start_end_the_run_with_an_error(monkeypatch, 
     assert (caught.value.start_method, caught.value.exitcode) == ("spawn", 7)
     assert caught.value.report.stopped == "strategy_failed"
     assert Path(broken).exists()
+
+
+def test_tasks_that_are_being_taken_keep_their_stream_open():
+    """When the end of the input is told, what was taken just before is counted already."""
+    source = SequenceIntake([abs, abs], lambda index, call: Task(index, str(index), "abs", call))
+    stream, seen = ProcessStream(source, Wakes()), []
+    stream.outbox.ring = lambda: seen.append(stream.finished)
+
+    taken = stream.take(3)
+
+    assert (len(taken), seen, stream.finished) == (2, [False], False)

@@ -1,6 +1,7 @@
 """From a spec to a strategy: inner ones made, options checked by the factory that has them."""
 
 import threading
+from collections.abc import Mapping
 
 import attrs
 import pytest
@@ -147,3 +148,94 @@ def test_a_factory_that_makes_something_else_is_refused():
 
     with pytest.raises(SpecError, match=r"factory of 'odd' gave .*, which is no ExecutionS"):
         build(parse_spec("odd"), plugins)
+
+
+@attrs.define(eq=False)
+class Several(Wrapper):
+    """Hold strategies by name too."""
+
+    inners: Mapping[str, ExecutionStrategy] = attrs.field(factory=dict)
+
+
+def several(
+    first: ExecutionStrategy | str = "inert(n=1)",
+    *,
+    second: "ExecutionStrategy | str | None" = "inert(n=2)",
+    more: Mapping[str, ExecutionStrategy | str] | None = None,
+    quoted: "dict[str, ExecutionStrategy] | None" = None,
+    label: str = "inert",
+    n: int = 1,
+) -> "Several":
+    return Several(n, label, inner=first, spare=second, inners=dict(more or quoted or {}))
+
+
+@pytest.fixture
+def several_plugins():
+    made.clear()
+    return offering(StrategyInfo("inert", Inert), StrategyInfo("several", several))
+
+
+@pytest.mark.parametrize(
+    ("spec", "numbers"),
+    [
+        ("several", (1, 2)),
+        ("several(inert(n=7))", (7, 2)),
+        ("several(first=inert(n=7), second=inert(n=8))", (7, 8)),
+        ({"use": "several", "second": {"use": "inert", "n": 8}}, (1, 8)),
+    ],
+)
+def test_a_default_that_is_a_spec_is_made_unless_another_is_given(several_plugins, spec, numbers):
+    """Where an option takes a strategy; a text that is none stays as it is."""
+    strategy = build(read_spec(spec), several_plugins)
+
+    assert (strategy.inner.n, strategy.spare.n) == numbers
+    assert strategy.path == "inert"
+
+
+def test_none_stands_for_no_strategy(several_plugins):
+    """Where the option allows it, the default is not made then."""
+    strategy = build(read_spec("several(second=None)"), several_plugins)
+
+    assert strategy.spare is None
+    assert [inert.n for inert in made if type(inert) is Inert] == [1]
+
+
+@pytest.mark.parametrize("option", ["more", "quoted"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "several({option}={{'a': 'inert(n=3)', 'b': 'inert'}})",
+        {"use": "several", "{option}": {"a": {"use": "inert", "n": 3}, "b": "inert"}},
+    ],
+)
+def test_an_option_may_take_strategies_by_name(several_plugins, spec, option):
+    """A table of specs, where the factory asks for a mapping to strategies."""
+    if isinstance(spec, str):
+        spec = spec.format(option=option)
+    else:
+        spec = {key.format(option=option): value for key, value in spec.items()}
+    strategy = build(read_spec(spec), several_plugins)
+
+    assert {name: inner.n for name, inner in strategy.inners.items()} == {"a": 3, "b": None}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            "several(more={'a': 3})",
+            "3 for 'a' in 'more' is no strategy in strategy spec \"several(more={'a': 3})\"; "
+            'write more={"name": "threads(max_workers=2)"}',
+        ),
+        ("several(more={1: 'inert'})", "'inert' for 1 in 'more' is no strategy"),
+        ("several(more={'a': 'inertia'})", "unknown strategy 'inertia'; known are: inert"),
+        ("several(8)", "only strategies are given by position; write several(label=8)"),
+    ],
+)
+def test_what_is_no_strategy_in_a_table_is_refused(several_plugins, spec, message):
+    """It is named, and what was made before it is closed."""
+    with pytest.raises(SpecError) as caught:
+        build(read_spec(spec, several_plugins), several_plugins)
+
+    assert message in str(caught.value)
+    assert all(strategy.closed for strategy in made)

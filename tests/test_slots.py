@@ -127,7 +127,23 @@ def test_a_slot_is_lent_once_and_given_up_once():
     slot.give_up()
     after = [slot.lend(), slots.free]
 
-    assert (lent, free_while_lent, after) == ([True, False], 1, [False, 1])
+    assert (lent, free_while_lent, after) == ([True, True], 1, [False, 1])
+
+
+def test_a_slot_is_taken_back_by_the_last_that_waited():
+    """While any part of a task waits, the slot is there for what it waits for."""
+    slots = Slots(1)
+    _, (taker,) = takers(0)
+    slots.start(taker)
+    slot = Slot(slots, 0)
+    slot.lend()
+    slot.lend()
+
+    slot.reclaim()
+    free_while_one_waits = slots.free
+    slot.reclaim()
+
+    assert (free_while_one_waits, slots.free) == (1, 0)
 
 
 def test_a_slot_given_up_while_lent_is_not_kept_on_return():

@@ -2,10 +2,11 @@
 
 The tree stands on itself without a circle, lowest first:
 
-- ``errors``, ``hookspecs``, then ``task``, ``snapshot``, ``terminal``: the values, and rules on
-  them.
-- ``source``, ``intake``, ``async_intake``: where tasks come from; ``scope``, ``loops``,
-  ``event_loops``, ``invoke``: what runs where a task runs; ``family``: the runs that it starts;
+- ``errors``, ``hookspecs``, ``keys``, ``tags``, then ``task``, ``snapshot``, ``terminal``: the
+  values, and rules on them.
+- ``source``, ``stages``, ``intake``, ``async_intake``, ``expansion``: where tasks come from;
+  ``scope``, ``loops``, ``event_loops``, ``invoke``: what runs where a task runs; ``family``: the
+  runs that it starts;
   ``report``; ``plugins``.
 - ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;
   ``strategy``, ``transport``.
@@ -20,11 +21,15 @@ and come in by entry point like any other.
 
 from typing import TYPE_CHECKING, Any
 
+from stratagem.budget import Budget
+from stratagem.consuming import Producer, outcomes_of
 from stratagem.default import (
+    aexpand,
     amap,
     arun,
     astream,
     default_engine,
+    expand,
     map,  # noqa: A004 - the word for it
     run,
     strategy,
@@ -35,6 +40,7 @@ from stratagem.engine import Engine
 from stratagem.errors import (
     AbandonedThreadsError,
     AmbiguousStrategyError,
+    BudgetError,
     CapabilityError,
     ConfigurationError,
     DuplicateKeyError,
@@ -56,18 +62,20 @@ from stratagem.errors import (
     UnknownStrategyError,
     WorkerStartError,
 )
+from stratagem.expansion import Expansion
 from stratagem.hookspecs import hookimpl
-from stratagem.invoke import invoke
+from stratagem.invoke import invoke, is_async
 from stratagem.nesting import nested, nested_async
 from stratagem.orchestrators import (
     Answer,
     IdeaToQuestionsOrchestrator,
     UserQuestionOrchestrator,
 )
+from stratagem.outbox import Outbox
 from stratagem.plugins import StrategyInfo
 from stratagem.report import HookFailure, Report
 from stratagem.run import Run
-from stratagem.scope import CurrentTask, current_task
+from stratagem.scope import CurrentTask, current_task, thread_context
 from stratagem.snapshot import Running, RunningTask, Snapshot
 from stratagem.source import Feed, TaskSource
 from stratagem.strategy import ExecutionStrategy, StreamingStrategy
@@ -83,20 +91,25 @@ __all__ = [
     "AmbiguousStrategyError",
     "Answer",
     "AsyncStream",
+    "Budget",
+    "BudgetError",
     "CapabilityError",
     "ConfigurationError",
     "CurrentTask",
     "DuplicateKeyError",
     "Engine",
     "ExecutionStrategy",
+    "Expansion",
     "Feed",
     "HookFailure",
     "IdeaToQuestionsOrchestrator",
     "LateBindingWarning",
     "NestingError",
+    "Outbox",
     "Outcome",
     "PluginError",
     "PositionalOptionError",
+    "Producer",
     "RemoteError",
     "Report",
     "Run",
@@ -123,21 +136,26 @@ __all__ = [
     "UserQuestionOrchestrator",
     "Wait",
     "WorkerStartError",
+    "aexpand",
     "amap",
     "arun",
     "astream",
     "authentication_failed",
     "current_task",
     "default_engine",
+    "expand",
     "hookimpl",
     "invoke",
+    "is_async",
     "map",
     "nested",
     "nested_async",
+    "outcomes_of",
     "run",
     "strategy",
     "stream",
     "stream_map",
+    "thread_context",
 ]
 
 

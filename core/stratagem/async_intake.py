@@ -17,9 +17,8 @@ class AsyncIntake(ReadIntake):
     """Read an async iterable: on the caller's loop where there is one, else on one of its own."""
 
     def __init__(self, items: AsyncIterable[Any], make: MakeTask, context: Context) -> None:
-        super().__init__(make)
+        super().__init__(make, context)
         self._items = items
-        self._context = context
         self._loop = calling_loop()
         self._room: asyncio.Event | None = None
         self._reader: asyncio.Task[None] | None = None

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from stratagem.event_loops import call_in_thread
+from stratagem.intake import input_read_here, outside_of_inputs
 from stratagem.report import Report
 from stratagem.stream import Stream
 from stratagem.task import Outcome
@@ -48,7 +49,7 @@ class AsyncStream(AsyncIterator[Outcome]):
     async def __anext__(self) -> Outcome:
         """Give the next outcome; raises as ``Stream`` does."""
         if self._pump is None:
-            self._pump = self._loop.create_task(self._run_pump(), context=copy_context())
+            self._begin()
         while not self._outcomes:
             self._arrived.clear()
             self._awaiting = True
@@ -64,6 +65,13 @@ class AsyncStream(AsyncIterator[Outcome]):
         if self._reader_waits and len(self._outcomes) <= self._READ_AHEAD // 2:
             self._room.set()
         return outcome
+
+    def _begin(self) -> None:
+        reader = input_read_here()
+        with outside_of_inputs():
+            self._pump = self._loop.create_task(self._run_pump(), context=copy_context())
+        if reader is not None:
+            reader.stages.add(self._stream, self._stop_reading)
 
     async def _run_pump(self) -> None:
         try:

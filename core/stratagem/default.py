@@ -3,7 +3,7 @@
 import atexit
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from stratagem.engine import Callables, Engine, Items, Options
 from stratagem.report import Report
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from stratagem.async_stream import AsyncStream
 
 __all__ = [
+    "aexpand",
     "amap",
     "arun",
     "astream",
     "default_engine",
+    "expand",
     "map",
     "run",
     "strategy",
@@ -55,6 +57,46 @@ def stream(callables: Callables, **options: Unpack[Options]) -> Stream:
 def stream_map(function: Callable[[Any], Any], items: Items, **options: Unpack[Options]) -> Stream:
     """Call ``function`` with each item and give outcomes as they end, as ``Engine.stream_map``."""
     return default_engine().stream_map(function, items, **options)
+
+
+def expand(
+    step: Callable[[Any], Any],
+    items: Items,
+    *,
+    max_depth: int | None = None,
+    max_tasks: int | None = None,
+    duplicates: Literal["skip", "raise"] = "skip",
+    **options: Unpack[Options],
+) -> Stream:
+    """Call ``step`` with each item and with all that those lead to, as ``Engine.expand`` does."""
+    return default_engine().expand(
+        step,
+        items,
+        max_depth=max_depth,
+        max_tasks=max_tasks,
+        duplicates=duplicates,
+        **options,
+    )
+
+
+def aexpand(
+    step: Callable[[Any], Any],
+    items: Items,
+    *,
+    max_depth: int | None = None,
+    max_tasks: int | None = None,
+    duplicates: Literal["skip", "raise"] = "skip",
+    **options: Unpack[Options],
+) -> "AsyncStream":
+    """Expand while the loop goes on, as ``Engine.aexpand`` does."""
+    return default_engine().aexpand(
+        step,
+        items,
+        max_depth=max_depth,
+        max_tasks=max_tasks,
+        duplicates=duplicates,
+        **options,
+    )
 
 
 async def arun(callables: Callables, **options: Unpack[Options]) -> Report:

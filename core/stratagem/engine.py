@@ -1,13 +1,15 @@
 """The engine: one word chooses the strategy, everything else stays the same."""
 
 import threading
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from stratagem.configuration import read_configuration
 from stratagem.errors import CapabilityError, NestingError, SpecError
+from stratagem.expansion import Growth
+from stratagem.intake import outside_of_inputs
 from stratagem.invoke import callable_name
 from stratagem.loops import running_loop, running_on
 from stratagem.options import require_level
@@ -19,8 +21,9 @@ from stratagem.scope import current_task
 from stratagem.selection import SpecLike, build, read_spec
 from stratagem.signals import interruptible
 from stratagem.specs import Spec
-from stratagem.strategy import ExecutionStrategy, warn_of_late_binding
+from stratagem.strategy import ExecutionStrategy, inner_strategies, warn_of_late_binding
 from stratagem.stream import KEEP, Stream
+from stratagem.tags import GivenTags
 from stratagem.terminal import StopOn
 from stratagem.watch import STALL_AFTER, Watch
 
@@ -48,6 +51,8 @@ class Options(TypedDict, total=False):
             says what is waited for; 60 by default, None for never.
         timeout: seconds that one attempt of a task may run, from when it begins.
         key: gives the key of an item, for ``map``, or of a callable; by default its index.
+        tags: words for every task, or a function that gives those of an item, for ``map``,
+            or of a callable; strategies and listeners may go by them.
         log: the level of the lifecycle log: True for ``"info"``, ``"debug"``; quiet by default.
         keep: how many outcomes the report of a stream holds beside those not handed out;
             10,000 by default, None for all. Other reports hold all.
@@ -61,6 +66,7 @@ class Options(TypedDict, total=False):
     stall_after: float | None
     timeout: float | None
     key: Callable[[Any], object] | None
+    tags: GivenTags
     log: str | bool | None
     progress: bool | None
     keep: int | None
@@ -137,6 +143,69 @@ class Engine:
         """Call ``function`` with each item and give outcomes as they end; otherwise as ``run``."""
         _require_function(function)
         return self._open(function, items, options.get("keep", KEEP), options)
+
+    def expand(
+        self,
+        step: Callable[[Any], Any],
+        items: Items,
+        *,
+        max_depth: int | None = None,
+        max_tasks: int | None = None,
+        duplicates: Literal["skip", "raise"] = "skip",
+        **options: Unpack[Options],
+    ) -> Stream:
+        """Call ``step`` with each item, and with each item that those lead to.
+
+        A step that leads to further items returns ``Expansion(value, items)``:
+        the value is that of its outcome, and each item becomes a task of its own, one level deeper.
+        Whatever else it returns is a value. Otherwise as ``run``; the outcomes come as they end.
+
+        Without a bound it goes on as long as steps lead to further items.
+        What a bound leaves out is counted in ``report.unfollowed``, and where it is ``max_tasks``
+        that ended the run, that is why the report says it stopped.
+        A task and its outcome name the task that led to them in ``parent``.
+
+        Args:
+            step: called with one item; what fails, or is lost, leads to nothing.
+            items: what to begin with, at depth 0.
+            max_depth: how deep to go; items of a task at that depth are not run.
+            max_tasks: how many tasks to run at the most.
+            duplicates: what an item means whose ``key`` was given before: ``"skip"`` it,
+                as one that was visited, or ``"raise"`` a DuplicateKeyError.
+                Without ``key`` each item is its own: the key is the path to it, such as ``0/2/1``.
+            options: see ``Options``.
+        """
+        growth = Growth(options.get("key"), max_depth, max_tasks, duplicates)
+        _require_function(step, "expand")
+        return self._open(step, items, options.get("keep", KEEP), options, growth=growth)
+
+    def aexpand(
+        self,
+        step: Callable[[Any], Any],
+        items: Items,
+        *,
+        max_depth: int | None = None,
+        max_tasks: int | None = None,
+        duplicates: Literal["skip", "raise"] = "skip",
+        **options: Unpack[Options],
+    ) -> "AsyncStream":
+        """Expand while the loop goes on, async steps on it; otherwise as ``expand``.
+
+        Call it where a loop runs.
+        """
+        from stratagem.async_stream import AsyncStream  # noqa: PLC0415 - asyncio is slow to import
+
+        loop = running_loop()
+        with running_on(loop):
+            stream = self.expand(
+                step,
+                items,
+                max_depth=max_depth,
+                max_tasks=max_tasks,
+                duplicates=duplicates,
+                **options,
+            )
+        return AsyncStream(stream, loop)
 
     async def arun(self, callables: Callables, **options: Unpack[Options]) -> Report:
         """Run callables while the loop goes on, async ones on it; otherwise as ``run``."""
@@ -228,16 +297,23 @@ class Engine:
         items: Items,
         keep: int | None,
         options: Options,
+        *,
+        growth: Growth | None = None,
+        is_nested: bool = False,
     ) -> Stream:
         _refuse_unknown(options)
+        parent = current_task()
         plan = Plan(
             items,
             function,
             options.get("on_error", "collect"),
             options.get("max_errors"),
             options.get("timeout"),
-            options.get("key"),
+            options.get("key") if growth is None else None,
             keep,
+            growth,
+            options.get("tags"),
+            parent.key if is_nested and parent is not None else None,
             stop_on=options.get("stop_on"),
             stall_after=options.get("stall_after", STALL_AFTER),
         )
@@ -245,7 +321,8 @@ class Engine:
         _refuse_inside_own_listener(strategy, label)
         if plan.timeout is not None and not strategy.enforces_timeouts:
             raise CapabilityError(
-                f"strategy {label!r} cannot stop a task, so it takes no timeout; "
+                f"strategy {label!r} cannot stop a task{_who_cannot_stop(strategy)}, "
+                "so it takes no timeout; "
                 f"{self._those_that_can('enforces_timeouts')}"
             )
         run = Run(
@@ -254,7 +331,7 @@ class Engine:
             "" if function is None else callable_name(function),
             require_level("log", options.get("log")),
             options.get("progress"),
-            current_task(),
+            parent,
         )
         announcer = Announcer(run, self.plugins.manager, strategy)
 
@@ -262,7 +339,7 @@ class Engine:
             nested: Options = {"strategy": strategy, "on_error": "raise", "progress": False}
             if "log" in options:
                 nested["log"] = options["log"]
-            return self._open(None, callables, None, nested)
+            return self._open(None, callables, None, nested, is_nested=True)
 
         watch = self._watch if run.parent is None else None
         return Stream(plan, strategy, run, announcer, open_children, watch)
@@ -297,13 +374,13 @@ class Engine:
 
 def _collect(stream: Stream) -> Report:
     guard = interruptible(stream) if stream.run.parent is None else nullcontext()
-    with guard:
+    with guard, outside_of_inputs():  # who asked for a whole report would take a part for it
         return stream.collect()
 
 
-def _require_function(function: object) -> None:
+def _require_function(function: object, caller: str = "map") -> None:
     if not callable(function):
-        raise TypeError(f"map needs a function to call, not {function!r}")
+        raise TypeError(f"{caller} needs a function to call, not {function!r}")
 
 
 def _refuse_unknown(options: Options) -> None:
@@ -318,7 +395,10 @@ def _refuse_unknown(options: Options) -> None:
 def _refuse_inside_own_listener(strategy: ExecutionStrategy, label: str) -> None:
     observed = observed_strategies.get()
     if any(
-        one is other for one in _chain(strategy) for outer in observed for other in _chain(outer)
+        one is other
+        for one in _with_inner(strategy)
+        for outer in observed
+        for other in _with_inner(outer)
     ):
         raise NestingError(
             f"a listener cannot start a run on the strategy that it observes ({label}): "
@@ -326,9 +406,17 @@ def _refuse_inside_own_listener(strategy: ExecutionStrategy, label: str) -> None
         )
 
 
-def _chain(strategy: object) -> list[object]:
-    chain: list[object] = []
-    while isinstance(strategy, ExecutionStrategy):
-        chain.append(strategy)
-        strategy = getattr(strategy, "inner", None)
-    return chain
+def _with_inner(strategy: object) -> Iterator[object]:
+    yield strategy
+    if isinstance(strategy, ExecutionStrategy):
+        for inner in inner_strategies(strategy).values():
+            yield from _with_inner(inner)
+
+
+def _who_cannot_stop(strategy: ExecutionStrategy) -> str:
+    """Say which of the strategies that ``strategy`` stands over keeps no timeout, by its name."""
+    for name, inner in inner_strategies(strategy).items():
+        if not inner.enforces_timeouts:
+            own = f" in {name!r} ({type(inner).__name__})" if name else ""
+            return own + _who_cannot_stop(inner)
+    return ""

@@ -13,6 +13,7 @@
     ├── PluginError                       a plugin object does not fit the hooks
     ├── DuplicateKeyError (ValueError)    two inputs have one key
     ├── NestingError (RuntimeError)       a run was started where none may start
+    ├── BudgetError (RuntimeError)        a budget was asked for where it can't be had
     ├── WorkerStartError                  worker processes die before they are ready
     ├── TransportError                    a task or its result cannot cross a process border
     ├── AbandonedThreadsError             too many tasks that could not be stopped run on
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AbandonedThreadsError",
     "AmbiguousStrategyError",
+    "BudgetError",
     "CapabilityError",
     "ConfigurationError",
     "DuplicateKeyError",
@@ -203,6 +205,10 @@ class DuplicateKeyError(StratagemError, ValueError):
 
 class NestingError(StratagemError, RuntimeError):
     """Say that a run was started where none may start, and what to do instead."""
+
+
+class BudgetError(StratagemError, RuntimeError):
+    """Say that a budget was asked for where it can't be had, and what to do instead."""
 
 
 class WorkerStartError(StratagemError):

@@ -12,7 +12,7 @@ from contextvars import copy_context
 from inspect import CORO_CREATED, getcoroutinestate, iscoroutine
 from typing import Any, TypeVar
 
-from stratagem.loops import LOOK_UP, running_on
+from stratagem.loops import LOOK_UP, a_loop_runs, running_on
 from stratagem.threads import not_an_end
 
 __all__ = [
@@ -207,9 +207,7 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 def run_alone(awaitable: Awaitable[Any]) -> Any:
     """Run ``awaitable`` on a loop made for it, also where a loop runs already."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not a_loop_runs():
         return asyncio.run(_awaited(awaitable))
     loop_thread = LoopThread("stratagem-await")
     try:

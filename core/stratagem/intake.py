@@ -7,20 +7,47 @@ so that finished outcomes flow while the input blocks, and closing never waits f
 
 import itertools
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextvars import Context
+from contextlib import contextmanager
+from contextvars import Context, ContextVar
 from typing import Any
 
+from stratagem.scope import hold_nothing
 from stratagem.source import TaskSource
+from stratagem.stages import Stage, Stages
 from stratagem.task import Task, Wait
 
-__all__ = ["Intake", "IteratorIntake", "ReadIntake", "SequenceIntake"]
+__all__ = [
+    "Intake",
+    "IteratorIntake",
+    "ReadIntake",
+    "SequenceIntake",
+    "input_read_here",
+    "outside_of_inputs",
+]
 
 READ_AHEAD = 128
 _FOREVER = Wait()
 
 MakeTask = Callable[[int, Any], Task]
+
+_read_here: "ContextVar[ReadIntake | None]" = ContextVar("stratagem_input", default=None)
+
+
+def input_read_here() -> "ReadIntake | None":
+    """Give the intake whose input is the code that runs here; None where that is no input."""
+    return _read_here.get()
+
+
+@contextmanager
+def outside_of_inputs() -> Iterator[None]:
+    """Have the code inside be no part of the input that is read here."""
+    token = _read_here.set(None)
+    try:
+        yield
+    finally:
+        _read_here.reset(token)
 
 
 class Intake(TaskSource):
@@ -29,6 +56,7 @@ class Intake(TaskSource):
     Attributes:
         failure: what the input raised, once it has; the run ends with it.
         exhausted: whether the input was read to its end, and all of it was taken.
+        bound: the bound that kept it from that; None for none.
     """
 
     def __init__(self, make: MakeTask) -> None:
@@ -36,6 +64,12 @@ class Intake(TaskSource):
         self._make = make
         self.failure: BaseException | None = None
         self.exhausted = False
+        self.bound: str | None = None
+
+    @property
+    def unfollowed(self) -> Counter[str]:
+        """Count, by why, the items that tasks have led to and that are not run."""
+        return Counter()
 
     def _made(self, index: int, item: object) -> Task | None:
         try:
@@ -52,6 +86,13 @@ class Intake(TaskSource):
 
     def _end(self) -> None:
         raise NotImplementedError
+
+    def settle_stages(self) -> None:
+        """Wait, once this is closed, until the streams that it read are settled."""
+
+    def is_read_in(self, _ident: int) -> bool:
+        """Tell whether that thread is busy with the input, or with one further up."""
+        return False
 
 
 class SequenceIntake(Intake):
@@ -87,10 +128,18 @@ class SequenceIntake(Intake):
 
 
 class ReadIntake(Intake):
-    """Hold the read-ahead between one reader and any number of takers."""
+    """Hold the read-ahead between one reader and any number of takers.
 
-    def __init__(self, make: MakeTask) -> None:
+    Attributes:
+        stages: the streams that the reader reads.
+    """
+
+    def __init__(self, make: MakeTask, context: Context) -> None:
         super().__init__(make)
+        self._context = context
+        context.run(hold_nothing)
+        context.run(_read_here.set, self)
+        self.stages = Stages()
         self._read: deque[tuple[int, Any]] = deque()
         self._over = False
         self._starved = False
@@ -132,22 +181,33 @@ class ReadIntake(Intake):
         self.wake()
 
     def _finish(self, failure: BaseException | None) -> None:
+        if not (self._closed or self._over):
+            self.stages.forget()  # read as far as they were wanted
         if failure is not None and self.failure is None:
             self.failure = failure
         self._over = True
         self.wake()
 
     def close(self) -> None:
-        """Give nothing more, and let the reader go."""
+        """Give nothing more, stop the streams that are read, and let the reader go."""
         super().close()
+        self.stages.stop()
         self._resume_reader()
+
+    def settle_stages(self) -> None:
+        """Wait, once this is closed, until the streams that it read are settled."""
+        self.stages.settle()
+
+    def is_read_in(self, ident: int) -> bool:
+        """Tell whether that thread is busy with the input, or with one further up."""
+        return self.stages.is_read_in(ident)
 
 
 class IteratorIntake(ReadIntake):
     """Read an iterable in a thread of its own."""
 
     def __init__(self, items: Iterable[Any], make: MakeTask, context: Context) -> None:
-        super().__init__(make)
+        super().__init__(make, context)
         self._items = items
         self._room = threading.Event()
         reader = threading.Thread(
@@ -169,6 +229,8 @@ class IteratorIntake(ReadIntake):
         failure: BaseException | None = None
         try:
             iterator = iter(self._items)
+            if isinstance(iterator, Stage):
+                self.stages.add(iterator, iterator.stop)
             try:
                 for entry in enumerate(iterator):
                     self._add(entry)

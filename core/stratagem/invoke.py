@@ -15,6 +15,7 @@ from stratagem.scope import Hold, enter_task, run_scope
 from stratagem.task import Outcome, Status, Task
 
 __all__ = [
+    "call_as_current",
     "callable_name",
     "enter",
     "failed",
@@ -23,6 +24,7 @@ __all__ = [
     "is_async",
     "is_awaitable",
     "succeeded",
+    "without_own_frames",
 ]
 
 
@@ -62,14 +64,19 @@ def invoke(
     started_at = _now()
     began = _clock()
     try:
-        value = context.run(_call, task, hold, finish)
+        value = context.run(call_as_current, task, hold, finish)
     except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
         seconds = _clock() - began
         return failed(task, without_own_frames(error), Status.ERROR, started_at, seconds, worker)
     return succeeded(task, value, started_at, _clock() - began, worker)
 
 
-def _call(task: Task, hold: Hold | None, finish: Callable[[Awaitable[Any]], Any]) -> Any:
+def call_as_current(task: Task, hold: Hold | None, finish: Callable[[Awaitable[Any]], Any]) -> Any:
+    """Make ``task`` the current one of this context, and call it; an awaitable is finished.
+
+    Raises:
+        BaseException: whatever the task raises.
+    """
     enter_task((task, hold))
     if "structlog.contextvars" in _modules:
         _bind_for_structlog(task)
@@ -88,9 +95,11 @@ def enter(task: Task, hold: Hold | None) -> None:
 
 def _bind_for_structlog(task: Task) -> None:
     scope = run_scope.get()
-    _modules["structlog.contextvars"].bind_contextvars(
-        run_id="" if scope is None else scope.run_id, task_key=task.key
-    )
+    # Missing while another thread is still importing it; then nothing has been logged by it yet.
+    bind = getattr(_modules["structlog.contextvars"], "bind_contextvars", None)
+    if bind is not None:
+        lineage = {} if task.parent is None else {"parent_key": task.parent}
+        bind(run_id="" if scope is None else scope.run_id, task_key=task.key, **lineage)
 
 
 def succeeded(task: Task, value: Any, started_at: float, seconds: float, worker: str) -> Outcome:
@@ -106,6 +115,7 @@ def succeeded(task: Task, value: Any, started_at: float, seconds: float, worker:
     outcome.seconds = seconds
     outcome.worker = worker
     outcome.attempts = task.attempt
+    outcome.parent = task.parent
     return outcome
 
 
@@ -129,6 +139,7 @@ def failed(
         seconds,
         worker,
         task.attempt,
+        task.parent,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["LOOK_UP", "calling_loop", "running_loop", "running_on"]
+__all__ = ["LOOK_UP", "a_loop_runs", "calling_loop", "running_loop", "running_on"]
 
 LOOK_UP = 0.5
 """Seconds after which whoever waits looks up: a signal that strikes just before the main thread
@@ -44,8 +44,18 @@ def running_loop() -> "asyncio.AbstractEventLoop":
     Raises:
         RuntimeError: none does.
     """
-    module = sys.modules.get("asyncio")
-    if module is None:  # who has a loop has imported it
+    # Who has a loop has imported asyncio; another thread may be about to.
+    get = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
+    if get is None:
         raise RuntimeError("no running event loop")
-    loop: asyncio.AbstractEventLoop = module.get_running_loop()
+    loop: asyncio.AbstractEventLoop = get()
     return loop
+
+
+def a_loop_runs() -> bool:
+    """Tell whether a loop runs in this thread."""
+    try:
+        running_loop()
+    except RuntimeError:
+        return False
+    return True

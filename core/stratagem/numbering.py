@@ -8,16 +8,16 @@ from typing import Any
 
 from stratagem.errors import DuplicateKeyError, LateBindingWarning
 from stratagem.invoke import callable_name
+from stratagem.keys import KEY_BYTES, checked_key, child_key
 from stratagem.plan import Plan
 from stratagem.run import Announcer
 from stratagem.strategy import late_binding_advice, shares_its_variables
+from stratagem.tags import NO_TAGS, tags_of
 from stratagem.task import Task
 
 __all__ = ["KEY_BYTES", "Numbering"]
 
-KEY_BYTES = 512
 _new = object.__new__
-NO_TAGS: frozenset[str] = frozenset()
 
 
 class Numbering:
@@ -29,24 +29,37 @@ class Numbering:
         ledger: the tasks that were announced and are not settled, by index.
     """
 
-    def __init__(self, plan: Plan, announcer: Announcer, context: Context) -> None:
+    def __init__(
+        self, plan: Plan, announcer: Announcer, context: Context, parent: str | None = None
+    ) -> None:
         self._function = plan.function
         self._timeout = plan.timeout
         self._total = plan.total
         self._announcer = announcer
         self._before = announcer.before
         self._context = context
-        self._keys = None if plan.key is None else _Keys(plan.key, plan.items)
+        self._parent = parent
+        self._keys = _keys_of(plan)
+        self._tagger = plan.tags if callable(plan.tags) else None
+        self._tags = NO_TAGS if callable(plan.tags) else plan.tags
         self._name = "" if plan.function is None else callable_name(plan.function)
         self._previous_call: object = None
         self.ledger: dict[int, Task] = {}
 
-    def make(self, index: int, item: Any) -> Task:
+    def make(
+        self, index: int, item: Any, key: str | None = None, parent: str | None = None
+    ) -> Task:
         """Make and announce the task of an item.
+
+        Args:
+            index: its index.
+            item: what to call, or to call the function with.
+            key: its key, where that is known.
+            parent: the key of the task that led to it; by default that which started the run.
 
         Raises:
             TypeError: the item is to be called, and can't be.
-            DuplicateKeyError, ValueError: its key can't be one.
+            DuplicateKeyError, ValueError: its key can't be one, or its tags can't.
         """
         if self._function is not None:
             call: Callable[[], Any] = partial(self._function, item)
@@ -54,7 +67,8 @@ class Numbering:
         else:
             call = self._checked(index, item)
             name = callable_name(item)
-        key = str(index) if self._keys is None else self._keys.of(index, item)
+        if key is None:
+            key = str(index) if self._keys is None else self._keys.of(index, item)
         task = _new(Task)  # field by field: two thirds of the cost of the constructor
         task.index = index
         task.key = key
@@ -62,8 +76,9 @@ class Numbering:
         task.call = call
         task.timeout = self._timeout
         task.attempt = 1
-        task.tags = NO_TAGS
+        task.tags = self._tags if self._tagger is None else tags_of(index, item, self._tagger)
         task.context = self._context
+        task.parent = self._parent if parent is None else parent
         self.ledger[index] = task
         if self._before:
             self._announcer.tell("stratagem_before_task", task=task)
@@ -79,6 +94,23 @@ class Numbering:
             warnings.warn(late_binding_advice(item), LateBindingWarning, stacklevel=2)
         self._previous_call = item
         return item  # type: ignore[no-any-return]
+
+
+def _keys_of(plan: Plan) -> "_Keys | _Paths | None":
+    if plan.key is not None:
+        return _Keys(plan.key, plan.items)
+    return _Paths(plan.parent_key) if plan.parent_key is not None else None
+
+
+class _Paths:
+    """Give each child of a task its key: that of the task, and its index."""
+
+    def __init__(self, parent: str) -> None:
+        self._parent = parent
+
+    def of(self, index: int, _item: object) -> str:
+        """Give the key of the child at ``index``."""
+        return child_key(self._parent, index)
 
 
 class _Keys:
@@ -99,13 +131,7 @@ class _Keys:
         return self._checked(index, item) if self._known is None else self._known[index]
 
     def _checked(self, index: int, item: object) -> str:
-        given = self._key(item)
-        key = given if isinstance(given, str) else str(given)
-        size = len(key.encode("utf-8", "surrogatepass"))
-        if not 0 < size <= KEY_BYTES:
-            raise ValueError(
-                f"the key of input {index} has {size} bytes of UTF-8; a key has 1 to {KEY_BYTES}"
-            )
+        key = checked_key(self._key(item), f"input {index}")
         first = self._positions.setdefault(key, index)
         if first != index:
             raise DuplicateKeyError(key, (first, index))

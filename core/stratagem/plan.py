@@ -5,7 +5,9 @@ from typing import Any, Literal
 
 import attrs
 
+from stratagem.expansion import Growth
 from stratagem.options import require_count, require_seconds
+from stratagem.tags import NO_TAGS, Tags, read_tags
 from stratagem.terminal import StopOn, stop_rule
 
 __all__ = ["Plan"]
@@ -23,6 +25,9 @@ class Plan:
         timeout: seconds that one attempt may run; None for no bound.
         key: gives the key of an item; None for its index.
         keep: how many outcomes a report holds at most; None for all.
+        growth: how tasks lead to further tasks; None where they do not.
+        tags: the tags of every task, or what gives those of an item.
+        parent_key: the key of the task whose children these are; None where they are of none.
         stop_on: which errors stop the run, as the caller said it.
         stall_after: seconds without a success after which a warning says so; None for never.
         ends_run: tells whether an error stops the run; None where none but ``StopRun`` does.
@@ -35,6 +40,9 @@ class Plan:
     timeout: float | None = None
     key: Callable[[Any], object] | None = None
     keep: int | None = None
+    growth: Growth | None = None
+    tags: Tags = attrs.field(default=NO_TAGS, converter=read_tags)
+    parent_key: str | None = None
     stop_on: StopOn | None = None
     stall_after: float | None = None
     ends_run: Callable[[BaseException], bool] | None = attrs.field(init=False)
@@ -61,4 +69,6 @@ class Plan:
     @property
     def total(self) -> int | None:
         """Tell how many items there are; None while that is unknown."""
-        return len(self.items) if isinstance(self.items, Sequence) else None
+        if self.growth is None and isinstance(self.items, Sequence):
+            return len(self.items)
+        return None

@@ -41,6 +41,8 @@ class Report(Sequence[Outcome]):
         stopped: why the run ended before its input did; None when it did not.
         hook_failures: what listeners raised.
         run_id: the id of the run.
+        unfollowed: how many items of an expansion were known and not run, by why:
+            ``"max_depth"``, ``"max_tasks"``, or ``"stopped"`` where the run was.
         reason: why it was stopped, in a sentence, where a task or a rule said so; else ``""``.
     """
 
@@ -50,6 +52,7 @@ class Report(Sequence[Outcome]):
     stopped: str | None = None
     hook_failures: tuple[HookFailure, ...] = ()
     run_id: str = ""
+    unfollowed: Counter[str] = attrs.field(factory=Counter)
     reason: str = ""
 
     @overload
@@ -124,7 +127,9 @@ class Report(Sequence[Outcome]):
         counts = ", ".join(f"{status.value}={n}" for status, n in self.counts.items() if n)
         stopped = f", stopped={self.stopped!r}" if self.stopped else ""
         stopped += f": {self.reason}" * bool(self.reason)
-        return f"<Report {counts or 'empty'}, {self.seconds:.3f} s{stopped}>"
+        left = ", ".join(f"{why}={n}" for why, n in self.unfollowed.items())
+        unfollowed = f", unfollowed: {left}" if left else ""
+        return f"<Report {counts or 'empty'}, {self.seconds:.3f} s{stopped}{unfollowed}>"
 
 
 def named_error(outcome: Outcome) -> Exception:

@@ -1,7 +1,7 @@
 """What a task can know about itself: its run, its key, and who may run its children."""
 
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, Protocol
 
 import attrs
@@ -17,22 +17,26 @@ __all__ = [
     "current_hold",
     "current_task",
     "enter_task",
+    "hold_nothing",
     "is_given_up",
     "orphan_children",
     "run_scope",
+    "thread_context",
 ]
 
 
 class Hold(Protocol):
     """Be the slot that a running task holds, which it lends while it waits for other tasks."""
 
-    depth: int
+    @property
+    def depth(self) -> int:
+        """Tell how many runs the task is nested in."""
 
     def lend(self) -> bool:
-        """Give the slot to others; False when it is lent already."""
+        """Wait from now on: the slot goes to others. False when there is none to lend."""
 
     def reclaim(self) -> None:
-        """Take a slot back, waiting for one if need be."""
+        """Wait no more: take a slot back, waiting for one if need be."""
 
 
 class Children(Protocol):
@@ -71,6 +75,7 @@ class CurrentTask:
         name: its name.
         attempt: which attempt this is, from 1.
         tags: its tags.
+        parent: the key of the task that led to it; None where none did.
     """
 
     run_id: str
@@ -79,6 +84,7 @@ class CurrentTask:
     name: str
     attempt: int
     tags: frozenset[str]
+    parent: str | None = None
 
 
 run_scope: ContextVar[Scope | None] = ContextVar("stratagem_run", default=None)
@@ -106,7 +112,41 @@ def current_task() -> CurrentTask | None:
         name=task.name,
         attempt=task.attempt,
         tags=task.tags,
+        parent=task.parent,
     )
+
+
+def hold_nothing() -> None:
+    """Have the code of this context be no holder of the slot of the task that started it."""
+    running = _running.get()
+    if running is not None:
+        _running.set((running[0], None))
+
+
+@attrs.define
+class _NotOurs:
+    """Stand for a slot that another thread holds, which alone may lend it."""
+
+    depth: int
+
+    def lend(self) -> bool:
+        return False
+
+    def reclaim(self) -> None:
+        return
+
+
+def thread_context() -> Context:
+    """Copy the context, for a thread that works for this one while this one waits.
+
+    What runs in it belongs to the same task and run, at the same depth of nesting;
+    the slot of the task stays with this thread, which lends it when it waits.
+    """
+    context = copy_context()
+    running = _running.get()
+    if running is not None and running[1] is not None:
+        context.run(enter_task, (running[0], _NotOurs(running[1].depth)))
+    return context
 
 
 def current_hold() -> Hold | None:

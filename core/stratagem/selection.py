@@ -1,6 +1,7 @@
 """From a spec to a strategy object: the factory found, its options checked, its inner ones made."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -11,6 +12,8 @@ from stratagem.specs import Spec, Word, not_a_spec, parse_spec, spec_from_table
 from stratagem.strategy import ExecutionStrategy
 
 __all__ = ["SpecLike", "build", "read_spec"]
+
+_TABLE = re.compile(r"\b(?:Mapping|dict)\[.*Strategy")
 
 SpecLike = str | Mapping[str, Any] | Spec
 
@@ -47,12 +50,18 @@ def _first_option(name: str, plugins: Plugins | None) -> str:
         parameters = _parameters(plugins.strategy_info(name).factory)
     except SpecError:
         return "option"
-    options = [option for option, value in parameters.items() if not _takes_specs(value)]
+    options = [
+        option
+        for option, value in parameters.items()
+        if not (_takes_specs(value) or _takes_table(value))
+    ]
     return options[0] if options else "option"
 
 
 def build(spec: Spec, plugins: Plugins) -> ExecutionStrategy:
     """Make the strategy that ``spec`` asks for, inner ones first.
+
+    An option that takes a strategy and has a spec for its default gets what that asks for.
 
     Raises:
         UnknownStrategyError, AmbiguousStrategyError: its name is not that of one strategy.
@@ -66,7 +75,7 @@ def build(spec: Spec, plugins: Plugins) -> ExecutionStrategy:
         inner = [_keep(made, build(inner, plugins)) for inner in spec.inner]
         options = {
             key: _option(key, value, parameters.get(key), spec, plugins, made)
-            for key, value in spec.options.items()
+            for key, value in (_default_specs(spec, parameters) | dict(spec.options)).items()
         }
         strategy = _call(spec.name, info.factory, inner, options, parameters)
     except BaseException:
@@ -85,16 +94,48 @@ def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(factory).parameters)
 
 
+def _default_specs(spec: Spec, parameters: Mapping[str, inspect.Parameter]) -> dict[str, object]:
+    return {
+        name: parameter.default
+        for position, (name, parameter) in enumerate(parameters.items())
+        if position >= len(spec.inner)
+        and isinstance(parameter.default, str)
+        and _takes_specs(parameter)
+    }
+
+
 def _takes_specs(parameter: inspect.Parameter | None) -> bool:
     return parameter is not None and _names_strategy(parameter.annotation)
 
 
+def _takes_table(parameter: inspect.Parameter | None) -> bool:
+    return parameter is not None and _names_strategies(parameter.annotation)
+
+
 def _names_strategy(annotation: object) -> bool:
     if isinstance(annotation, str):
-        return "Strategy" in annotation
-    if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
+        return "Strategy" in annotation and not _names_strategies(annotation)
+    if _is_union(annotation):
         return any(_names_strategy(part) for part in get_args(annotation))
     return isinstance(annotation, type) and issubclass(annotation, ExecutionStrategy)
+
+
+def _names_strategies(annotation: object) -> bool:
+    """Tell whether an annotation is that of a mapping from names to strategies."""
+    if isinstance(annotation, str):
+        return _TABLE.search(annotation) is not None
+    if _is_union(annotation):
+        return any(_names_strategies(part) for part in get_args(annotation))
+    origin = get_origin(annotation)
+    return (
+        isinstance(origin, type)
+        and issubclass(origin, Mapping)
+        and _names_strategy(get_args(annotation)[1])
+    )
+
+
+def _is_union(annotation: object) -> bool:
+    return isinstance(annotation, UnionType) or get_origin(annotation) is Union
 
 
 def _refuse_unknown(spec: Spec, parameters: Mapping[str, inspect.Parameter]) -> None:
@@ -126,11 +167,27 @@ def _option(
         return _keep(made, build(value.spec, plugins))
     if isinstance(value, Word):
         raise not_a_spec(key, value, spec.text)
+    if isinstance(value, Mapping) and _takes_table(parameter):
+        return {
+            name: _keep(made, build(_entry(key, name, given, spec), plugins))
+            for name, given in value.items()
+        }
     if isinstance(value, Spec):
         return _keep(made, build(value, plugins))
     if isinstance(value, str) and _takes_specs(parameter):
         return _keep(made, build(parse_spec(value), plugins))
     return value
+
+
+def _entry(key: str, name: object, given: object, spec: Spec) -> Spec:
+    """Read one strategy of an option that takes several, each by a name."""
+    if isinstance(name, str) and isinstance(given, str | Mapping | Spec):
+        return read_spec(given)
+    raise SpecError(
+        f"{given!r} for {name!r} in {key!r} is no strategy",
+        spec=spec.text,
+        hint=f'write {key}={{"name": "threads(max_workers=2)"}}',
+    )
 
 
 def _call(

@@ -4,6 +4,8 @@ import threading
 from collections import deque
 from typing import Protocol
 
+from stratagem.scope import Hold
+
 __all__ = ["Slot", "SlotTaker", "Slots", "depth_below"]
 
 
@@ -120,44 +122,59 @@ def _depth(taker: SlotTaker) -> int:
 
 
 class Slot:
-    """Be one taken slot, as the task sees it that runs on it: it can be lent, and taken back."""
+    """Be one taken slot, as the task sees it that runs on it: it can be lent, and taken back.
 
-    __slots__ = ("_lent", "_lock", "_over", "_slots", "depth")
+    It is lent from when the first part of the task waits, one coroutine of several perhaps, until
+    the last has what it waited for: were it kept by one that goes on, what the others wait for
+    might never get a slot.
+    """
+
+    __slots__ = ("_held", "_lock", "_over", "_slots", "_waits", "depth")
 
     def __init__(self, slots: Slots, depth: int) -> None:
         self._slots = slots
         self._lock = threading.Lock()
-        self._lent = False
+        self._waits = 0
+        self._held = True
         self._over = False
         self.depth = depth
 
     def lend(self) -> bool:
-        """Give the slot to others; False when it is lent or given up already."""
+        """Wait from now on: the slot goes to others. False when it is given up already."""
         with self._lock:
-            if self._lent or self._over:
+            if self._over:
                 return False
-            self._lent = True
-        self._slots.stop()
+            self._waits += 1
+            held, self._held = self._held, False
+        if held:
+            self._slots.stop()
         return True
 
     def reclaim(self) -> None:
-        """Take a slot back, waiting for one if need be; one given up meanwhile stays so."""
+        """Wait no more. The last that waited takes a slot back, waiting for one if need be.
+
+        A slot that was given up meanwhile stays so.
+        """
+        with self._lock:
+            self._waits -= 1
+            if self._waits or self._over:
+                return
         self._slots.resume()
         with self._lock:
-            self._lent = False
-            over = self._over
-        if over:
+            surplus = self._held or self._waits > 0 or self._over
+            self._held = self._held or not surplus
+        if surplus:
             self._slots.stop()
 
     def give_up(self) -> None:
         """End the holding, whether the slot is lent or not."""
         with self._lock:
             self._over = True
-            lent = self._lent
-        if not lent:
+            held, self._held = self._held, False
+        if held:
             self._slots.stop()
 
 
-def depth_below(hold: object) -> int:
+def depth_below(hold: Hold | None) -> int:
     """Give the depth of a stream opened by the task that has ``hold``; 0 outside of any."""
-    return hold.depth + 1 if isinstance(hold, Slot) else 0
+    return 0 if hold is None else hold.depth + 1

@@ -3,10 +3,11 @@
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from contextvars import copy_context
 from types import FunctionType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from stratagem.errors import LateBindingWarning, TaskCancelledError, TaskLostError
 from stratagem.family import Family
@@ -28,8 +29,9 @@ class ExecutionStrategy(ABC):
 
     ``run_tasks`` alone makes a strategy;
     one that can yield outcomes as they end derives from ``StreamingStrategy`` instead.
-    A strategy that wraps another keeps it in ``inner``:
-    it then closes it, and answers with its capabilities.
+    A strategy that wraps another keeps it in ``inner``,
+    one that stands over several keeps them, by name, in a mapping ``inners``:
+    it then closes them, and can do what all of them can.
 
     Attributes:
         batch_size: how many tasks the default ``stream`` hands to ``run_tasks`` at most.
@@ -52,17 +54,17 @@ class ExecutionStrategy(ABC):
     def running(self) -> Iterable[Running]:
         """Tell which tasks have begun and not ended, on all streams, from any thread.
 
-        It is asked now and then, for whoever looks at a run; by default the inner strategy tells,
+        It is asked now and then, for whoever looks at a run; by default inner strategies tell,
         and one without tells nothing.
         """
-        inner = self._inner()
-        return () if inner is None else inner.running()
+        for inner in inner_strategies(self).values():
+            yield from inner.running()
 
     def close(self) -> None:
-        """Give back what the strategy holds: workers, loops, and its inner strategy."""
-        inner = self._inner()
-        if inner is not None:
-            inner.close()
+        """Give back what the strategy holds: workers, loops, and its inner strategies."""
+        with ExitStack() as closing:  # each, whatever another one raises
+            for inner in inner_strategies(self).values():
+                closing.callback(inner.close)
 
     def __enter__(self) -> Self:
         """Give the strategy itself."""
@@ -80,48 +82,50 @@ class ExecutionStrategy(ABC):
     @property
     def can_kill(self) -> bool:
         """Tell whether a running task can be killed."""
-        inner = self._inner()
-        return inner is not None and inner.can_kill
+        return self._all_can("can_kill")
 
     @property
     def shares_memory(self) -> bool:
         """Tell whether tasks see and change the caller's objects."""
-        inner = self._inner()
-        return inner is not None and inner.shares_memory
+        return self._all_can("shares_memory")
 
     @property
     def isolates_crashes(self) -> bool:
         """Tell whether a task that crashes its interpreter leaves the run unharmed."""
-        inner = self._inner()
-        return inner is not None and inner.isolates_crashes
+        return self._all_can("isolates_crashes")
 
     @property
     def distributed(self) -> bool:
         """Tell whether tasks may run on other machines."""
-        inner = self._inner()
-        return inner is not None and inner.distributed
+        return any(inner.distributed for inner in inner_strategies(self).values())
 
     @property
     def enforces_timeouts(self) -> bool:
         """Tell whether a task that runs past its timeout ends as ``timeout`` then."""
-        inner = self._inner()
-        return inner is not None and inner.enforces_timeouts
+        return self._all_can("enforces_timeouts")
 
     @property
     def stop_grace(self) -> float | None:
         """Tell how many seconds what runs gets when a run is stopped; None where that is unknown.
 
-        It is the attribute ``grace`` of the strategy, or of an inner one.
+        It is the attribute ``grace`` of the strategy, or the longest of its inner ones.
         """
-        grace = getattr(self, "grace", None)
-        inner = self._inner()
-        if grace is None and inner is not None:
-            return inner.stop_grace
-        return grace
+        own: float | None = getattr(self, "grace", None)
+        graces = [inner.stop_grace for inner in inner_strategies(self).values()]
+        return max((one for one in (own, *graces) if one is not None), default=None)
 
-    def _inner(self) -> "ExecutionStrategy | None":
-        inner = getattr(self, "inner", None)
-        return inner if isinstance(inner, ExecutionStrategy) else None
+    def _all_can(self, capability: str) -> bool:
+        inner = inner_strategies(self).values()
+        return bool(inner) and all(getattr(strategy, capability) for strategy in inner)
+
+
+def inner_strategies(strategy: ExecutionStrategy) -> dict[str, ExecutionStrategy]:
+    """Give the strategies that one keeps in ``inner``, which has no name, and in ``inners``."""
+    several = getattr(strategy, "inners", None)
+    given = {"": getattr(strategy, "inner", None)}
+    if isinstance(several, Mapping):
+        given |= several
+    return {name: inner for name, inner in given.items() if isinstance(inner, ExecutionStrategy)}
 
 
 class StreamingStrategy(ExecutionStrategy):
@@ -177,6 +181,12 @@ class _Given:
 
     def __call__(self) -> Any:
         return self._awaitable
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an awaitable stays in its process; "
+            "pass what makes it, such as `functools.partial(ask, question)` for `ask(question)`"
+        )
 
 
 def as_call(given: Any) -> Callable[[], Any]:

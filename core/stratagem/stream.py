@@ -20,7 +20,9 @@ from stratagem.errors import (
     TaskCancelledError,
     TaskLostError,
 )
+from stratagem.expansion import ExpansionIntake
 from stratagem.family import Family
+from stratagem.intake import Intake, input_read_here, outside_of_inputs
 from stratagem.invoke import failed
 from stratagem.loops import running_on
 from stratagem.numbering import Numbering
@@ -87,12 +89,20 @@ class Stream(Iterator[Outcome]):
         self._report: Report | None = None
         self._family = Family()
         outer = run_scope.get()
-        with running_on(None):
+        with running_on(None), outside_of_inputs():
             self._context = context = copy_context()
         context.run(run_scope.set, Scope(run.id, open_children, self._family))
-        numbering = Numbering(plan, announcer, context)
+        parent = None if run.parent is None else run.parent.key
+        numbering = Numbering(plan, announcer, context, parent)
         self._ledger = numbering.ledger
-        self._intake = open_intake(plan.items, numbering.make, context)
+        self._expansion: ExpansionIntake | None = None
+        self._intake: Intake
+        if plan.growth is None:
+            self._intake = open_intake(plan.items, numbering.make, context)
+        else:
+            self._intake = self._expansion = plan.growth.open_intake(
+                plan.items, numbering.make, context
+            )
         self._answers = strategy.stream(self._intake)
         self._over = self.ending = False
         run._look = _weakly(self)
@@ -124,8 +134,8 @@ class Stream(Iterator[Outcome]):
                 if not self._begun:
                     self._begin()
                 for outcome in self._answers:
-                    if self._settle(outcome):
-                        return outcome
+                    if (settled := self._settle(outcome)) is not None:
+                        return settled
             except BaseException as error:
                 self._break_off(error)
                 raise
@@ -137,16 +147,21 @@ class Stream(Iterator[Outcome]):
 
     def _begin(self) -> None:
         self._begun = time.perf_counter()
+        reader = input_read_here()
+        if reader is not None:
+            reader.stages.add(self, self.stop)
         self._announcer.tell("stratagem_before_run")
         if self._watch is not None and self._plan.stall_after is not None:
             self._watch.add(self, self._plan.stall_after)
 
-    def _settle(self, outcome: Outcome) -> bool:
-        """Settle the task of an outcome; tell whether the outcome is to be handed out."""
+    def _settle(self, outcome: Outcome) -> Outcome | None:
+        """Settle the task of an outcome; give the outcome as it is to be handed out, if it is."""
         task = self._ledger.pop(outcome.index, None)
         if task is None:
             _log_stray(outcome)
-            return False
+            return None
+        if self._expansion is not None:
+            outcome = self._expansion.opened(outcome)
         handed_out = not self._closing
         if outcome.status == OK:
             (self._handed_out if handed_out else self._kept_back).append(outcome)
@@ -154,8 +169,11 @@ class Stream(Iterator[Outcome]):
             if self._announcer.after:
                 self._announcer.tell_end_of_task(task, outcome)
         else:
-            self._settle_failure(task, self._looked_into(task, outcome), handed_out=handed_out)
-        return handed_out
+            outcome = self._looked_into(task, outcome)
+            self._settle_failure(task, outcome, handed_out=handed_out)
+        if self._expansion is not None:
+            self._expansion.grow(task)
+        return outcome if handed_out else None
 
     def _settle_failure(self, task: Task, outcome: Outcome, *, handed_out: bool) -> None:
         (self._handed_out if handed_out else self._kept_back).append(outcome)
@@ -195,8 +213,12 @@ class Stream(Iterator[Outcome]):
             self._reason, self._failure = verdict.reason, verdict.error
             self.stop(verdict.stopped)
 
-    def _end(self) -> None:
-        """Settle what no answer came for, and make the report."""
+    def _end(self, *, wait: bool = True) -> None:
+        """Settle what no answer came for, and make the report.
+
+        Args:
+            wait: whether to wait for the streams that the input reads, which are stopped.
+        """
         self.ending = True
         for task in sorted(self._ledger.values(), key=lambda task: task.index):
             self._closing = True
@@ -209,7 +231,7 @@ class Stream(Iterator[Outcome]):
             struck_it = isinstance(self._intake.failure, KeyboardInterrupt)
             self._stopped = "interrupted" if struck_it else "input_failed"
         elif self._stopped is None and not self._read_to_its_end:
-            self._stopped = "strategy_ended"
+            self._stopped = self._intake.bound or "strategy_ended"
         self._report = self._make_report()
         if self._begun:
             self._announcer.tell("stratagem_after_run", report=self._report)
@@ -218,6 +240,8 @@ class Stream(Iterator[Outcome]):
             self._watch.remove(self)
         if self._kin is not None:
             self._kin.leave(self)
+        if wait:
+            self._intake.settle_stages()
 
     @property
     def _read_to_its_end(self) -> bool:
@@ -243,6 +267,7 @@ class Stream(Iterator[Outcome]):
             self._stopped,
             self._announcer.failures,
             self.run.id,
+            self._intake.unfollowed,
             self._reason,
         )
 
@@ -269,7 +294,7 @@ class Stream(Iterator[Outcome]):
             if interrupted:
                 self._settle_rest(error)
         finally:
-            self._end()
+            self._end(wait=not interrupted)
         if interrupted and self._interrupted_by is not None:
             raise RunInterrupted(self._interrupted_by, self.report) from error
         self._with_report(error)
@@ -311,6 +336,9 @@ class Stream(Iterator[Outcome]):
         if not self._over:
             self._intake.hurry()
             self._family.hurry()
+            stages = getattr(self._intake, "stages", None)
+            if stages is not None:
+                stages.hurry()
 
     def close(self) -> None:
         """Stop the run, from any thread, and wait until everything announced is settled.
@@ -329,7 +357,11 @@ class Stream(Iterator[Outcome]):
 
     @property
     def _in_listener(self) -> bool:
-        return self._reader == get_ident() or self._announcer.teller == get_ident()
+        return self.is_read_in(get_ident())
+
+    def is_read_in(self, ident: int) -> bool:
+        """Tell whether that thread is busy with this stream, or with one that its input reads."""
+        return ident in {self._reader, self._announcer.teller} or self._intake.is_read_in(ident)
 
     def _drain(self) -> None:
         if self._over:
@@ -344,7 +376,7 @@ class Stream(Iterator[Outcome]):
             self._settle_rest(interrupt)
             raise
         finally:
-            self._end()
+            self._end(wait=self._stopped != "dropped")
 
     @property
     def report(self) -> Report:

@@ -42,6 +42,8 @@ class Task:
         attempt: which attempt this is, from 1.
         tags: free words that strategies and listeners may go by.
         context: the context variables to run a copy of; it stays in its process.
+        parent: the key of the task that led to it: in an expansion the one whose item it was
+            made of, else the one that started the run; None for none.
     """
 
     index: int
@@ -52,6 +54,7 @@ class Task:
     attempt: int = 1
     tags: frozenset[str] = frozenset()
     context: Context | None = attrs.field(default=None, repr=False, eq=False)
+    parent: str | None = None
 
     def __getstate__(self) -> tuple[object, ...]:
         """Leave the context out: it cannot be pickled."""
@@ -63,6 +66,8 @@ class Task:
             self.timeout,
             self.attempt,
             self.tags,
+            None,
+            self.parent,
         )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -85,6 +90,7 @@ class Outcome:
         seconds: how long its last attempt ran, queueing not included.
         worker: who ran it.
         attempts: how many attempts were made.
+        parent: the key of the task that led to it, as the task says.
     """
 
     index: int
@@ -97,6 +103,7 @@ class Outcome:
     seconds: float = 0.0
     worker: str = ""
     attempts: int = 1
+    parent: str | None = None
 
     @property
     def ok(self) -> bool:

@@ -103,6 +103,10 @@ def _map(
             metavar="FIELD", help="Take the key of each task from this field.", show_default="index"
         ),
     ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="Give every task this tag; may be given again."),
+    ] = None,
     timeout: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="How long one attempt of a task may run."),

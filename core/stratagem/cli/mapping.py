@@ -46,6 +46,7 @@ class MapRequest:
     strategy: str | None = None
     format: Format | None = None
     key: str | None = None
+    tag: list[str] | None = None
     timeout: float | None = None
     max_errors: int | None = None
     stop_on_auth: bool = False
@@ -84,6 +85,7 @@ def _open_stream(
         "stop_on": authentication_failed if request.stop_on_auth else None,
         "timeout": request.timeout,
         "key": None if request.key is None else itemgetter(request.key),
+        "tags": request.tag,
         "log": request.log,
         "progress": _wants_progress(request),
         "keep": 0,  # what is written needs no memory

@@ -320,9 +320,10 @@ class _LoopStream:
             runner.task, runner.started_at, runner.began = task, _now(), _clock()
             if task.timeout is not None or self._stopping:
                 self._limit(runner, task)
-            enter(task, slot)
-            entered = copy_context()
+            entered = None
             try:
+                enter(task, slot)
+                entered = copy_context()
                 call = task.call
                 function = call.func if type(call) is partial else call
                 known = self._known

@@ -1,7 +1,6 @@
 """The thread that deals tasks to worker processes, and answers for them when they die."""
 
 import itertools
-import logging
 import selectors
 import threading
 import time
@@ -10,24 +9,25 @@ from multiprocessing.context import BaseContext
 from pickle import loads
 from typing import TYPE_CHECKING, Any
 
-from stratagem import Outcome, Status, Task, TaskTimeoutError, TransportError
+from stratagem import Outcome, Status, Task
 from stratagem.errors import WorkerStartError
 from stratagem.invoke import failed, succeeded
 from stratagem.strategy import cancelled
 from stratagem.transport import decode_error, unloadable, without_frames
 from stratagem_builtin.bell import Bell
+from stratagem_builtin.forwarding import replay
 from stratagem_builtin.handle import Handle, Sent, no_worker, start_worker
 from stratagem_builtin.memory_events import OutOfMemory
+from stratagem_builtin.nests import Nests
+from stratagem_builtin.places import Places
 from stratagem_builtin.ring import Record
-from stratagem_builtin.worker import VALUE, Parcel, Settings
+from stratagem_builtin.worker import VALUE, Settings
 
 if TYPE_CHECKING:
     from stratagem_builtin.processes import ProcessStream
 
 __all__ = ["Dispatcher"]
 
-BATCH_SECONDS = 0.005
-LARGEST_BATCH = 128
 TICK = 0.005
 LONG_TASK = 0.02
 FAILED_STARTS = 3
@@ -59,6 +59,8 @@ class Dispatcher:
         self._forgotten: deque[int] = deque()
         self._workers: list[Handle] = []
         self._backlog: deque[Sent] = deque()
+        self._nests = Nests(self.wake)
+        self._places = Places(self.wake)
         self._closing = False
         self._failed_starts = 0
         self._bell: Bell | None = None
@@ -100,7 +102,7 @@ class Dispatcher:
         self.wake()
 
     def wake(self) -> None:
-        """Look around soon."""
+        """Look around soon; called from any thread."""
         bell = self._bell
         if bell is not None:
             bell.ring()
@@ -126,6 +128,7 @@ class Dispatcher:
                 for stream in self._streams:
                     stream.fail(error)
             self._end_all(selector)
+            self._nests.close()
         with self._lock:
             self._thread = self._bell = None
         bell.close()
@@ -135,7 +138,11 @@ class Dispatcher:
         while not self._closing:
             self._forget_functions()
             self._begin_stops(stopping)
+            self._nests.hand_out()
+            self._places.hand_out()
             self._deal(selector)
+            if not self._streams:
+                self._let_spares_go()
             for stream in self._streams:
                 stream.outbox.rouse()
             for key, _ in selector.select(self._patience(stopping)):
@@ -168,19 +175,37 @@ class Dispatcher:
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
 
     def _deal(self, selector: selectors.BaseSelector) -> None:
-        ready = [worker for worker in self._workers if worker.ready]
-        for worker in sorted(ready, key=lambda worker: len(worker.sent)):
-            self._fill(worker)
+        """Give slots to parents whose children are done, then tasks to workers that have room."""
+        ready = [worker for worker in self._workers if worker.ready and not worker.nests]
         busy = sum(bool(worker.sent) for worker in ready)
+        busy += self._nests.resume(self._max_workers - busy)
+        if self._nests.returning:  # the next slot is for one of them
+            return
+        for worker in ready:
+            if not worker.sent and busy < self._max_workers:
+                self._fill(worker)
+                busy += bool(worker.sent)
+        # New workers come before a second task for a busy one, which may be long at its first.
         while busy + len(self._backlog) < self._max_workers and self._backlog_one():
             pass
         starting = sum(not worker.ready for worker in self._workers)
-        while starting < len(self._backlog) and len(self._workers) < self._max_workers:
+        while starting < len(self._backlog) and starting + len(ready) < self._max_workers:
             if not self._start_one(selector):
                 break
             starting += 1
-        if any(not worker.sent for worker in ready) and not self._backlog:
+        for worker in sorted(ready, key=lambda worker: len(worker.sent)):
+            if worker.sent:
+                self._fill(worker)
+        idle = busy < self._max_workers and any(not worker.sent for worker in ready)
+        if idle and not self._backlog:
             self._ask_fullest(ready)
+
+    def _let_spares_go(self) -> None:
+        """Keep as many workers beyond the limit as the limit, for the next tasks with children."""
+        idle = [worker for worker in self._workers if worker.ready and not worker.asked_back]
+        for worker in idle[2 * self._max_workers :]:
+            worker.asked_back = True  # so that it is sent nothing more
+            worker.send("exit")
 
     def _start_one(self, selector: selectors.BaseSelector) -> bool:
         """Start a worker; where the system gives no more, go on with those there are."""
@@ -194,8 +219,11 @@ class Dispatcher:
         selector.register(worker.connection, selectors.EVENT_READ, worker)
         return True
 
+    def _deepest_first(self) -> list["ProcessStream"]:
+        return sorted(self._streams, key=lambda stream: -stream.depth)
+
     def _backlog_one(self) -> bool:
-        for stream in self._streams:
+        for stream in self._deepest_first():
             for task in stream.take(1):
                 self._backlog.append((stream, task))
                 self._take_turns(stream)
@@ -211,39 +239,24 @@ class Dispatcher:
     def _fill(self, worker: Handle) -> None:
         if worker.asked_back:  # while it answers that, it may not read: nothing large now
             return
-        while self._backlog and len(worker.sent) < _room(self._backlog[0][0]):
+        if worker.sent and worker.running_for(time.monotonic()) > LONG_TASK:
+            return
+        while self._backlog and len(worker.sent) < self._backlog[0][0].room:
             stream, task = self._backlog.popleft()
             self._send(worker, stream, [task])
-        for stream in () if self._backlog else self._streams:
-            while (most := _room(stream) - len(worker.sent)) > 0 and (tasks := stream.take(most)):
+        for stream in () if self._backlog else self._deepest_first():
+            while (most := stream.room - len(worker.sent)) > 0 and (tasks := stream.take(most)):
                 self._send(worker, stream, tasks)  # none of them may be fit to be sent
                 self._take_turns(stream)
 
     def _send(self, worker: Handle, stream: "ProcessStream", tasks: list[Task]) -> None:
         if stream.tasks.closed:
             for task in tasks:
-                stream.settle(cancelled(task, "the run was stopped before it began"))
+                stream.settle([cancelled(task, "the run was stopped before it began")])
             return
-        parcels: list[Parcel] = []
-        numbers, pack, sent = self._numbers, stream.pack, worker.sent
-        for task in tasks:
-            number = next(numbers)
-            try:
-                parcels.append(pack(number, task))
-            except TransportError as error:
-                stream.settle(failed(task, without_frames(error), Status.ERROR))
-            else:
-                sent[number] = (stream, task)
-        if parcels:
-            worker.send("run", parcels, self._functions_for(worker, stream))
-
-    def _functions_for(self, worker: Handle, stream: "ProcessStream") -> dict[int, bytes]:
-        """Give the function of a stream, to be sent now, if a worker does not have it."""
-        function = stream.function
-        if function is None or function.number in worker.functions:
-            return {}
-        worker.functions.add(function.number)
-        return {function.number: function.pickled}
+        shipments = stream.pack(tasks, self._numbers, worker.sent)
+        if shipments:
+            worker.send("run", shipments, stream.functions_for(worker))
 
     def _ask_fullest(self, ready: list[Handle]) -> None:
         fullest = max(ready, key=lambda worker: len(worker.sent))
@@ -281,10 +294,23 @@ class Dispatcher:
         self._on_given_back(worker, numbers)
         worker.asked_back = True
 
+    def _on_nest(self, worker: Handle, nest: int, number: int, pickled: bytes) -> None:
+        """Run children of a task, which waits for them and lends its slot meanwhile."""
+        worker.ask_back(len(worker.sent) - 1)
+        self._nests.open(worker, nest, number, pickled)
+
+    def _on_unnest(self, worker: Handle, nest: int) -> None:
+        if nest in worker.nests:
+            worker.nests[nest].stop()
+
+    def _on_take(self, worker: Handle, number: int, name: str, limit: int) -> None:
+        self._places.ask(worker, number, name, limit)
+
+    def _on_give(self, worker: Handle, number: int) -> None:
+        worker.places.pop(number).give_back()
+
     def _on_log(self, _worker: Handle, fields: dict[str, Any]) -> None:
-        logger = logging.getLogger(fields["name"])
-        if logger.isEnabledFor(fields["levelno"]):
-            logger.handle(logging.makeLogRecord(fields))
+        replay(fields)
 
     def _harvest(self, worker: Handle) -> None:
         records = worker.ring.read()
@@ -293,25 +319,27 @@ class Dispatcher:
 
     def _settle(self, worker: Handle, records: list[Record]) -> None:
         sent, name = worker.sent, worker.name
+        stream: ProcessStream | None = None
+        outcomes: list[Outcome] = []
         for number, kind, started_at, seconds, body in records:
-            found = sent.pop(number, None)
-            if found is None:
+            if (found := sent.pop(number, None)) is None:
                 continue
-            stream, task = found
-            mean = stream.mean_seconds
-            stream.mean_seconds = seconds if mean is None else 0.8 * mean + 0.2 * seconds
+            if found[0] is not stream:
+                _settle_together(stream, outcomes)
+                stream, outcomes = found[0], []
             try:
                 value = loads(body)  # noqa: S301 - our own worker's
             except BaseException as error:  # noqa: BLE001 - code of the user; the task failed
                 bare = without_frames(unloadable("decode_result", error))
-                outcome = failed(task, bare, Status.ERROR, started_at, seconds, name)
+                outcome = failed(found[1], bare, Status.ERROR, started_at, seconds, name)
             else:
                 if kind == VALUE:
-                    outcome = succeeded(task, value, started_at, seconds, name)
+                    outcome = succeeded(found[1], value, started_at, seconds, name)
                 else:
                     raised = decode_error(value)
-                    outcome = failed(task, raised, Status.ERROR, started_at, seconds, name)
-            stream.settle(outcome)
+                    outcome = failed(found[1], raised, Status.ERROR, started_at, seconds, name)
+            outcomes.append(outcome)
+        _settle_together(stream, outcomes)
 
     def _look_after(
         self, selector: selectors.BaseSelector, stopping: dict["ProcessStream", float]
@@ -347,11 +375,11 @@ class Dispatcher:
             stopping[stream] = give_up_at
             while stream.returned:
                 stream.out += 1
-                stream.settle(cancelled(stream.returned.popleft(), "the run was stopped"))
+                stream.settle([cancelled(stream.returned.popleft(), "the run was stopped")])
             waiting = [task for other, task in self._backlog if other is stream]
             self._backlog = deque(sent for sent in self._backlog if sent[0] is not stream)
             for task in waiting:
-                stream.settle(cancelled(task, "the run was stopped before it began"))
+                stream.settle([cancelled(task, "the run was stopped before it began")])
             for worker in self._workers:
                 worker.ask_back(len(worker.sent) - 1)
 
@@ -372,13 +400,14 @@ class Dispatcher:
         """Settle what a dead worker had finished and was running; deal out the rest again."""
         selector.unregister(worker.connection)
         self._workers.remove(worker)
+        worker.forsake()
         exitcode = worker.bury(EXIT_SECONDS)
         self._harvest(worker)
         self._drain_results(worker)
         number, _ = worker.ring.running()
         if number in worker.sent:
             stream, task = worker.sent.pop(number)
-            stream.settle(self._verdict(worker, number, task, exitcode))
+            stream.settle([worker.verdict(task, exitcode, self._out_of_memory)])
         for stream, task in worker.sent.values():
             stream.take_back(task)
         if not worker.ready:
@@ -392,20 +421,6 @@ class Dispatcher:
                     self._settle(worker, [message[1]])
         except (EOFError, OSError):
             return
-
-    def _verdict(self, worker: Handle, number: int, task: Task, exitcode: int | None) -> Outcome:
-        seconds = time.monotonic() - worker.ring.running()[1]
-        started_at = time.time() - seconds
-        error: BaseException | None
-        if worker.killed_for != number:
-            error, status = worker.lost(task, exitcode, self._out_of_memory), Status.LOST
-        elif task.timeout is not None and seconds >= task.timeout:
-            error, status = TaskTimeoutError(task.key, task.timeout), Status.TIMEOUT
-        else:
-            error = cancelled(task, "the run was stopped; its worker was killed").error
-            status = Status.CANCELLED
-        assert error is not None
-        return failed(task, error, status, started_at, seconds, worker.name)
 
     def _note_failed_start(self, worker: Handle, exitcode: int | None) -> None:
         self._failed_starts += 1
@@ -433,12 +448,11 @@ class Dispatcher:
         for worker in list(self._workers):
             self._bury(worker, selector)
         for stream, task in self._backlog:
-            stream.settle(cancelled(task, "the strategy was closed"))
+            stream.settle([cancelled(task, "the strategy was closed")])
         self._backlog.clear()
 
 
-def _room(stream: "ProcessStream") -> int:
-    mean = stream.mean_seconds
-    if mean is None or mean >= BATCH_SECONDS:
-        return 1
-    return max(1, min(LARGEST_BATCH, int(BATCH_SECONDS / max(mean, 1e-6))))
+def _settle_together(stream: "ProcessStream | None", outcomes: list[Outcome]) -> None:
+    if stream is not None:
+        stream.note_seconds(len(outcomes), sum(outcome.seconds for outcome in outcomes))
+        stream.settle(outcomes)

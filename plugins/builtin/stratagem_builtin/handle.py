@@ -11,11 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from stratagem import Task, TaskLostError
+from stratagem import (
+    Outcome,
+    Status,
+    Task,
+    TaskCancelledError,
+    TaskLostError,
+    TaskTimeoutError,
+)
+from stratagem.budget import Ticket
 from stratagem.errors import WorkerStartError
+from stratagem.invoke import failed
 from stratagem_builtin import worker
 from stratagem_builtin.descent import kill_group, kill_tree
 from stratagem_builtin.memory_events import OutOfMemory
+from stratagem_builtin.nests import Nest
 from stratagem_builtin.program import WORKER_NAME, describe_main, untold_main
 from stratagem_builtin.ring import Ring, allocate
 from stratagem_builtin.words import LastWords
@@ -50,6 +60,8 @@ class Handle:
         killed_for: the number of the task for whose sake it was killed; 0 for none.
         sent: what it was sent and has not answered, by number, in the order of sending.
         functions: the numbers of the functions that it has.
+        nests: the children that its task waits for, by number.
+        places: the places of budgets that its tasks have or wait for, by number.
     """
 
     process: Any
@@ -64,6 +76,8 @@ class Handle:
     killed_for: int = 0
     sent: dict[int, Sent] = attrs.field(factory=dict)
     functions: set[int] = attrs.field(factory=set)
+    nests: dict[int, Nest] = attrs.field(factory=dict)
+    places: dict[int, Ticket] = attrs.field(factory=dict)
 
     def send(self, *message: object) -> None:
         """Send a message; one to a worker that has died goes nowhere, which a selector tells."""
@@ -86,6 +100,25 @@ class Handle:
         if most > 0 and not self.asked_back:
             self.asked_back = True
             self.send("give_back", most)
+
+    def running_for(self, now: float) -> float:
+        """Give for how many seconds it has run its task; 0.0 between tasks."""
+        number, began = self.ring.running()
+        return now - began if number in self.sent else 0.0
+
+    def tell(self, nest: Nest) -> None:
+        """Tell its task what became of children, for which that waits no longer."""
+        del self.nests[nest.number]
+        self.send("nested", nest.number, *nest.answer or ())
+
+    def forsake(self) -> None:
+        """Stop the children of its task, which is gone, and give back what places that has."""
+        for nest in self.nests.values():
+            nest.stop()
+        self.nests.clear()
+        for place in self.places.values():
+            place.give_back()
+        self.places.clear()
 
     def kill(self) -> None:
         """Kill it, and all that its task has started."""
@@ -121,6 +154,20 @@ class Handle:
         return TaskLostError(
             task.key, why, exitcode=exitcode, stack=self.words.stack(), reason=reason
         )
+
+    def verdict(self, task: Task, exitcode: int | None, memory: OutOfMemory) -> Outcome:
+        """Give the outcome of the task that it was running when it died."""
+        number, began = self.ring.running()
+        seconds = time.monotonic() - began
+        error: Exception
+        if self.killed_for != number:
+            error, status = self.lost(task, exitcode, memory), Status.LOST
+        elif task.timeout is not None and seconds >= task.timeout:
+            error, status = TaskTimeoutError(task.key, task.timeout), Status.TIMEOUT
+        else:
+            why = "the run was stopped; its worker was killed"
+            error, status = TaskCancelledError(task.key, why), Status.CANCELLED
+        return failed(task, error, status, time.time() - seconds, seconds, self.name)
 
     def dispose(self) -> None:
         """Give pipe, memory and process object back."""

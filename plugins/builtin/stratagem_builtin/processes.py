@@ -16,25 +16,32 @@ import attrs
 
 from stratagem import (
     Outcome,
+    Status,
     StreamingStrategy,
     Task,
     TaskSource,
+    TransportError,
 )
 from stratagem.consuming import outcomes_of
+from stratagem.invoke import failed
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
-from stratagem.scope import run_scope
+from stratagem.scope import current_hold, run_scope
+from stratagem.slots import depth_below
 from stratagem.strategy import cancelled
-from stratagem.transport import encode
+from stratagem.transport import encode, without_frames
 from stratagem_builtin.dispatcher import Dispatcher
 from stratagem_builtin.forking import warn_of_threads
+from stratagem_builtin.handle import Handle, Sent
 from stratagem_builtin.initializer import initializer_of
 from stratagem_builtin.memory_limit import memory_limit_of
-from stratagem_builtin.worker import PLAIN, Parcel, Settings
+from stratagem_builtin.worker import PLAIN, Settings, Shipment
 
 __all__ = ["ProcessPoolStrategy"]
 
 WINDOW = 512
+BATCH_SECONDS = 0.005
+LARGEST_BATCH = 128
 
 
 class ProcessPoolStrategy(StreamingStrategy):
@@ -163,12 +170,14 @@ class ProcessStream:
         ready: whether polling may pay.
         retry_at: when polling pays at the latest, in ``time.monotonic()``.
         out: how many tasks are with the dispatcher.
+        depth: how many runs it is nested in.
         function: what its tasks call; None before the first of them that is a ``partial``.
         over: whether no further task will come.
     """
 
     def __init__(self, tasks: TaskSource, dispatcher: Dispatcher) -> None:
         self.tasks = tasks
+        self.depth = depth_below(current_hold())
         self._run: tuple[Context | None, str] = (None, "")
         self.mean_seconds: float | None = None
         self.ready = True
@@ -206,6 +215,14 @@ class ProcessStream:
             self.out == 0 and (self.over or self.tasks.closed) and not self.returned
         )
 
+    @property
+    def room(self) -> int:
+        """Tell how many of its tasks a worker may have at once: more than one if they are short."""
+        mean = self.mean_seconds
+        if mean is None or mean >= BATCH_SECONDS:
+            return 1
+        return max(1, min(LARGEST_BATCH, int(BATCH_SECONDS / max(mean, 1e-6))))
+
     def _stir(self) -> None:
         self.ready = True
         if self.tasks.closed:
@@ -221,10 +238,10 @@ class ProcessStream:
         if self.failure is not None:  # the consumer is about to hear of it
             return taken
         while self.returned and len(taken) < most:
+            self.out += 1  # first: what is in neither would pass for the end of the stream
             taken.append(self.returned.popleft())
         if self.ready or self.retry_at <= time.monotonic():
-            self._poll(min(most - len(taken), self._window_left() - len(taken)), taken)
-        self.out += len(taken)
+            self._poll(min(most - len(taken), self._window_left()), taken)
         return taken
 
     def _window_left(self) -> int:
@@ -244,6 +261,7 @@ class ProcessStream:
         for _ in range(most):
             found = poll()
             if isinstance(found, Task):
+                self.out += 1
                 taken.append(found)
                 continue
             if found is None:
@@ -258,39 +276,58 @@ class ProcessStream:
         self._awaiting_room = False
         self._dispatcher.wake()
 
-    def pack(self, number: int, task: Task) -> Parcel:
-        """Prepare a task for sending.
+    def pack(
+        self, tasks: list[Task], numbers: Iterator[int], sent: dict[int, Sent]
+    ) -> list[Shipment]:
+        """Prepare tasks for sending, and note them in ``sent``; settle those that can't be sent."""
+        shipments: list[Shipment] = []
+        shared: object = None
+        for task in tasks:
+            try:
+                function, given = self._portable(task.call)
+            except TransportError as error:
+                self.settle([failed(task, without_frames(error), Status.ERROR)])
+                continue
+            alike = (task.context, task.name, task.attempt, task.tags, task.parent, function)
+            if shared != alike:
+                shared = alike
+                shipment: Shipment = ((self._run_id(task), *alike[1:]), [], [], [], [])
+                _, sendings, indices, keys, calls = shipment
+                shipments.append(shipment)
+            number = next(numbers)
+            sendings.append(number)
+            indices.append(task.index)
+            keys.append(task.key)
+            calls.append(given)
+            sent[number] = (self, task)
+        return shipments
 
-        The first function that comes as a ``partial`` of one argument is sent by itself, once.
+    def _portable(self, call: Callable[[], Any]) -> tuple[int, Any]:
+        """Give the number of the function that is sent once, and what to call it with.
+
+        It is the function of the first call that is a ``partial`` of one argument;
+        for another call the number is 0, and what is given is all of it.
 
         Raises:
             TransportError: it cannot be pickled.
         """
-        call, function = task.call, self.function
         if type(call) is not partial or call.keywords or len(call.args) != 1:
-            shared, given = 0, encode(call, "encode_task")
-        else:
-            if function is None:
-                function = self.function = self._sent_once(call.func)
-            given = call.args[0]
-            if function.function is not call.func:
-                shared, given = 0, encode(call, "encode_task")
-            else:
-                shared = function.number
-                if type(given) not in PLAIN:
-                    given = encode(given, "encode_task")
-        run_id = self._run[1] if task.context is self._run[0] else self._run_id(task)
-        return (
-            number,
-            run_id,
-            task.index,
-            task.key,
-            task.name,
-            task.attempt,
-            task.tags,
-            shared,
-            given,
-        )
+            return 0, encode(call, "encode_task")
+        function = self.function
+        if function is None:
+            function = self.function = self._sent_once(call.func)
+        if function.function is not call.func:
+            return 0, encode(call, "encode_task")
+        given = call.args[0]
+        return function.number, given if type(given) in PLAIN else encode(given, "encode_task")
+
+    def functions_for(self, worker: Handle) -> dict[int, bytes]:
+        """Give the function of its tasks, to be sent now, if a worker does not have it."""
+        function = self.function
+        if function is None or function.number in worker.functions:
+            return {}
+        worker.functions.add(function.number)
+        return {function.number: function.pickled}
 
     def _sent_once(self, function: Callable[[Any], Any]) -> SentOnce:
         pickled = encode(function, "encode_task")
@@ -302,20 +339,25 @@ class ProcessStream:
         self._run = (task.context, "" if scope is None else scope.run_id)
         return self._run[1]
 
-    def settle(self, outcome: Outcome) -> None:
-        """Lay an outcome out for the consumer, whom the dispatcher rouses when it has done all.
+    def settle(self, outcomes: list[Outcome]) -> None:
+        """Lay outcomes out for the consumer, whom the dispatcher rouses when it has done all.
 
         One that is roused earlier takes the interpreter away from who keeps the workers busy.
         """
-        self.outbox.unread.append(outcome)
-        self.out -= 1
+        self.outbox.unread.extend(outcomes)
+        self.out -= len(outcomes)
         if self.out == 0 and self.finished:
             self.outbox.ring()
+
+    def note_seconds(self, tasks: int, seconds: float) -> None:
+        """Take the run time of so many tasks, all together, into the mean."""
+        old = 0.0 if self.mean_seconds is None else 0.8**tasks
+        self.mean_seconds = old * (self.mean_seconds or 0.0) + (1 - old) * seconds / tasks
 
     def take_back(self, task: Task) -> None:
         """Keep a task that was not begun, for the next worker with room."""
         if self.tasks.closed:
-            self.settle(cancelled(task, "the run was stopped before it began"))
+            self.settle([cancelled(task, "the run was stopped before it began")])
         else:
             self.returned.append(task)
             self.out -= 1

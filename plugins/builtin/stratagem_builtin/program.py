@@ -28,7 +28,8 @@ def describe_main() -> dict[str, str]:
     Raises:
         RuntimeError: this is a worker that is importing it right now, for want of a guard.
     """
-    known = spawn.get_preparation_data(WORKER_NAME)
+    with _patching:  # else what another pool is about to start would be told of no program
+        known = spawn.get_preparation_data(WORKER_NAME)
     return {key: known[key] for key in _KEYS if key in known} if main_is_importable() else {}
 
 

@@ -5,9 +5,9 @@ so that whatever kills the worker, every finished result can still be read.
 """
 
 import struct
-import time
 from collections.abc import Callable
 from multiprocessing.heap import Arena
+from time import monotonic
 from zlib import crc32
 
 __all__ = ["Record", "Ring", "allocate"]
@@ -18,12 +18,19 @@ how many seconds it ran, and what it gave, pickled."""
 
 CAPACITY = 262_144
 LARGEST = CAPACITY // 4
+_HALF = CAPACITY // 2
 _HEADER = struct.Struct("<IIqBdd")
-_MASK = 0xFFFFFFFF
 _WORD = struct.Struct("<q")
 _MOMENT = struct.Struct("<d")
-_RUN = struct.Struct("<dq")  # the moment first: a new number must not stand beside an old one
-_HEAD, _TAIL, _BEGAN, _RUNNING, _BODY = 0, 8, 16, 24, 32
+# The head first: a task that is over must not look as if it were lost.
+# The moment before the number: a new number must not stand beside an old moment.
+_BEGIN = struct.Struct("<qdq")
+_HEAD, _BEGAN, _RUNNING, _TAIL, _BODY = 0, 8, 16, 24, 32
+
+# Looked up once: they are called for every task.
+_HEADER_SIZE = _HEADER.size
+_pack_header, _unpack_header = _HEADER.pack, _HEADER.unpack_from
+_pack_begin = _BEGIN.pack_into
 
 
 def allocate() -> Arena:
@@ -36,52 +43,69 @@ class Ring:
 
     Args:
         memory: what ``allocate`` gave.
+        wait: called, again and again, while there is no room to write.
     """
 
-    def __init__(self, memory: Arena) -> None:
+    def __init__(self, memory: Arena, wait: Callable[[], None] | None = None) -> None:
         self._memory = memory
         self._view = memoryview(memory.buffer)
+        self._records = self._view[_BODY:]
+        self._wait = wait
         self._head = 0
         self._tail = 0
 
-    def begin(self, number: int) -> None:
-        """Note that the task ``number`` runs from now on. Only the worker calls it."""
-        _RUN.pack_into(self._view, _BEGAN, time.monotonic(), number)
+    def begin(self, number: int) -> float:
+        """Publish what was written, and note that the task ``number`` runs from now on.
+
+        Only the worker calls it.
+
+        Returns:
+            Now, in ``time.monotonic()``.
+        """
+        began = monotonic()
+        _pack_begin(self._view, _HEAD, self._head, began, number)
+        return began
+
+    def publish(self) -> None:
+        """Publish what was written. Only the worker calls it."""
+        _WORD.pack_into(self._view, _HEAD, self._head)
 
     def running(self) -> tuple[int, float]:
         """Give the number of the last task begun, 0 for none, and its ``time.monotonic()``."""
         number: int = _WORD.unpack_from(self._view, _RUNNING)[0]
         return number, _MOMENT.unpack_from(self._view, _BEGAN)[0]
 
-    def write(self, record: Record, wait: Callable[[], None]) -> bool:
-        """Publish a record with a body of ``LARGEST`` bytes at the most. Only the worker calls it.
+    def write(self, number: int, kind: int, started_at: float, seconds: float, body: bytes) -> bool:
+        """Write a record, to be published by the next ``begin`` or ``publish``.
 
-        Args:
-            record: what to publish.
-            wait: called, again and again, while there is no room.
+        Only the worker calls it, with a body of ``LARGEST`` bytes at the most.
 
         Returns:
             Whether the parent should read now, since half of the room is taken.
         """
-        number, kind, started_at, seconds, body = record
-        check = crc32(body, number & _MASK)
-        packed = _HEADER.pack(len(body), check, number, kind, started_at, seconds) + body
-        size, head = len(packed), self._head
-        while head + size - self._tail > CAPACITY // 2:
-            self._tail = _WORD.unpack_from(self._view, _TAIL)[0]
-            if head + size - self._tail <= CAPACITY:
-                break
-            wait()
-        start = head % CAPACITY
-        first = CAPACITY - start
-        if size <= first:
-            self._view[_BODY + start : _BODY + start + size] = packed
+        length = len(body)
+        packed = _pack_header(length, crc32(body, number), number, kind, started_at, seconds) + body
+        start = self._head % CAPACITY
+        head = self._head + _HEADER_SIZE + length
+        if head - self._tail > _HALF:
+            self._make_room(head)
+        end = start + _HEADER_SIZE + length
+        if end <= CAPACITY:
+            self._records[start:end] = packed
         else:
-            self._view[_BODY + start : _BODY + CAPACITY] = packed[:first]
-            self._view[_BODY : _BODY + size - first] = packed[first:]
-        self._head = head = head + size
-        _WORD.pack_into(self._view, _HEAD, head)
-        return head - self._tail > CAPACITY // 2
+            first = CAPACITY - start
+            self._records[start:CAPACITY] = packed[:first]
+            self._records[: end - CAPACITY] = packed[first:]
+        self._head = head
+        return head - self._tail > _HALF
+
+    def _make_room(self, head: int) -> None:
+        self._tail = _WORD.unpack_from(self._view, _TAIL)[0]
+        while head - self._tail > CAPACITY:
+            assert self._wait is not None
+            self.publish()
+            self._wait()
+            self._tail = _WORD.unpack_from(self._view, _TAIL)[0]
 
     def read(self) -> list[Record]:
         """Give every record published so far. Only the parent calls it."""
@@ -92,13 +116,14 @@ class Ring:
         records: list[Record] = []
         position = 0
         while position < len(unread):
-            size, check, number, kind, started_at, seconds = _HEADER.unpack_from(unread, position)
-            begin = position + _HEADER.size
-            body = unread[begin : begin + size]
-            if crc32(body, number & _MASK) != check:
-                break  # its bytes are not all visible here yet
-            records.append((number, kind, started_at, seconds, body))
+            size, check, number, kind, started_at, seconds = _unpack_header(unread, position)
+            begin = position + _HEADER_SIZE
             position = begin + size
+            body = unread[begin:position]
+            if crc32(body, number) != check:  # its bytes are not all visible here yet
+                position = begin - _HEADER_SIZE
+                break
+            records.append((number, kind, started_at, seconds, body))
         self._tail += position
         _WORD.pack_into(self._view, _TAIL, self._tail)
         return records
@@ -106,10 +131,11 @@ class Ring:
     def _bytes(self, position: int, size: int) -> bytes:
         start = position % CAPACITY
         first = min(size, CAPACITY - start)
-        read = bytes(self._view[_BODY + start : _BODY + start + first])
-        return read if first == size else read + bytes(self._view[_BODY : _BODY + size - first])
+        read = bytes(self._records[start : start + first])
+        return read if first == size else read + bytes(self._records[: size - first])
 
     def release(self) -> None:
         """Let go of the memory."""
+        self._records.release()
         self._view.release()
         self._memory.buffer.close()

@@ -7,37 +7,41 @@ import pickle
 import signal
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
+from itertools import repeat
 from multiprocessing.connection import Connection
 from multiprocessing.heap import Arena
 from pickle import dumps
-from typing import Any, cast
+from time import monotonic, sleep
+from time import time as now
+from typing import Any, NoReturn, cast
 
 import attrs
 
-from stratagem import Outcome, Task, TransportError, current_task
+from stratagem import Task, TransportError
+from stratagem.budget import ask_elsewhere
 from stratagem.event_loops import ContainedExit, finish_async
-from stratagem.invoke import invoke, is_awaitable
+from stratagem.invoke import call_as_current, is_awaitable, without_own_frames
 from stratagem.scope import Scope, run_scope
-from stratagem.strategy import Batch
 from stratagem.transport import decode, encode, encode_error, safe_repr
 from stratagem_builtin.birth import Preparation, get_ready, preparation_of_main
+from stratagem_builtin.children import Family
 from stratagem_builtin.descent import adopt_orphans, kill_descendants
+from stratagem_builtin.forwarding import forward_logs
 from stratagem_builtin.initializer import Initializer, keep_state
 from stratagem_builtin.leaks import Leaks
 from stratagem_builtin.memory_limit import limit_memory
+from stratagem_builtin.places import RemotePlaces
 from stratagem_builtin.printing import Printing
 from stratagem_builtin.ring import LARGEST, Ring
-from stratagem_builtin.sequential import SequentialStrategy
 from stratagem_builtin.surroundings import Surroundings
 from stratagem_builtin.words import LastWords
 
-__all__ = ["ERROR", "PLAIN", "VALUE", "Parcel", "Settings", "main"]
+__all__ = ["ERROR", "PLAIN", "VALUE", "Settings", "Shipment", "main"]
 
 FLUSH_AFTER = 0.005
 RETIRE_SECONDS = 2.0
@@ -74,10 +78,33 @@ class Settings:
     ready_by: float = 0.0
 
 
-Parcel = tuple[int, str, int, str, str, int, frozenset[str], int, Any]
-"""One task on its way to a worker: the number of this sending, the id of its run, the index, key,
-name, attempt and tags of the task, the number of a function that was sent before, and what that is
-called with, pickled or a plain value; without a function, 0 and the whole call, pickled."""
+Common = tuple[str, str, int, frozenset[str], str | None, int]
+"""What the tasks of a shipment share: the id of their run, name, attempt, tags and parent, and the
+number of a function that was sent before, 0 for none."""
+
+Shipment = tuple[Common, list[int], list[int], list[str], list[Any]]
+"""Tasks on their way to a worker: what they share, then of each, in lists, the number of this
+sending, index, key, and what the function is called with, pickled or a plain value; without a
+function the whole call, pickled."""
+
+
+@attrs.define(eq=False)
+class Group:
+    """Hold what tasks that came in one shipment share; ``context`` is made when one runs."""
+
+    run_id: str
+    name: str
+    attempt: int
+    tags: frozenset[str]
+    parent: str | None
+    function: int
+    context: Context | None = None
+
+
+Parcel = tuple[int, int, str, Any, Group]
+"""One task: number, index, key, what it is called with, and what it shares with others."""
+
+_new = object.__new__
 
 
 def main(
@@ -106,7 +133,7 @@ def main(
 class _Worker:
     def __init__(self, connection: Connection, memory: Arena, settings: Settings) -> None:
         self._connection = connection
-        self._ring = Ring(memory)
+        self._ring = Ring(memory, self._wait_for_room)
         self._settings = settings
         self._sending = threading.Lock()
         self._todo: deque[Parcel | None] = deque()
@@ -114,7 +141,8 @@ class _Worker:
         self._functions: dict[int, bytes] = {}
         self._loaded: dict[int, Callable[[Any], Any]] = {}
         self._runner: asyncio.Runner | None = None
-        self._children = SequentialStrategy()
+        self._family = Family(self.send, self._running_task)
+        self._places = RemotePlaces(self.send)
         self._name = f"pid-{os.getpid()}"
         self._told_at = 0.0
         self._low = 0
@@ -129,7 +157,8 @@ class _Worker:
         # First of all: from now on the worker ends with its parent, whatever else goes on.
         threading.Thread(target=self._read, name="stratagem-reader", daemon=True).start()
         self._printing.take_over()
-        self._forward_logs()
+        forward_logs(self.send, self._settings.log_level, self._settings.own_log_level)
+        ask_elsewhere(self._places.request)
         unready = partial(self.send, "unready")
         get_ready(words, self._preparations(), self._settings.ready_by, unready)
         self._surroundings.watch()
@@ -141,9 +170,9 @@ class _Worker:
             left -= 1
             if left == 0:
                 self._retire()
+        self._ring.publish()
         if self._runner is not None:
             self._runner.close()
-        self._children.close()
 
     def _preparations(self) -> list[Preparation]:
         made = [preparation_of_main(self._settings.main)]
@@ -161,6 +190,7 @@ class _Worker:
 
     def _retire(self) -> None:
         """Hand back what has not begun, and end soon, also where a task left a thread behind."""
+        self._ring.publish()
         unbegun: list[int] = []
         with suppress(IndexError):  # the reader may take the last one
             while True:
@@ -192,9 +222,11 @@ class _Worker:
         except (EOFError, OSError, MemoryError):
             _die()
 
-    def _on_run(self, parcels: list[Parcel], functions: dict[int, bytes]) -> None:
+    def _on_run(self, shipments: list[Shipment], functions: dict[int, bytes]) -> None:
         self._functions.update(functions)
-        self._todo.extend(parcels)
+        for common, numbers, indices, keys, calls in shipments:
+            group = Group(*common)
+            self._todo.extend(zip(numbers, indices, keys, calls, repeat(group)))
         self._low = len(self._todo) // 2
         self._arrived.release()
 
@@ -216,6 +248,15 @@ class _Worker:
         self._functions.pop(function, None)
         self._loaded.pop(function, None)
 
+    def _on_nested(self, nest: int, kind: int, body: bytes) -> None:
+        self._family.receive(nest, kind == VALUE, body)
+
+    def _on_placed(self, number: int, problem: str) -> None:
+        self._places.receive(number, problem)
+
+    def _running_task(self) -> tuple[int, str | None]:
+        return self._ring.running()[0], self._running
+
     def _on_exit(self) -> None:
         self._todo.append(None)
         self._arrived.release()
@@ -231,23 +272,38 @@ class _Worker:
 
     def _tell(self) -> None:
         """Have the parent read the ring."""
-        self._told_at = time.monotonic()
+        self._ring.publish()
+        self._told_at = monotonic()
         self.send("look")
 
     def _run(self, parcel: Parcel) -> None:
-        number, run_id, index, key, name, attempt, tags, function, given = parcel
-        ring = self._ring
-        ring.begin(number)
-        self._running = key
+        number, index, key, given, group = parcel
+        function = group.function
         loaded = self._loaded.get(function)
+        task = _new(Task)  # field by field: two thirds of the cost of the constructor
+        task.index = index
+        task.key = self._running = key
+        task.name = group.name
         if loaded is None or type(given) is bytes:
-            call = partial(self._call, function, given)
+            task.call = partial(self._call, function, given)
         else:
-            call = partial(loaded, given)
-        if run_id != self._run_id:
-            self._enter_run(run_id)
-        task = Task(index, key, name, call, None, attempt, tags, self._context)
-        outcome = invoke(task, finish=self._finish, worker=self._name)
+            task.call = partial(loaded, given)
+        task.timeout = None
+        task.attempt = group.attempt
+        task.tags = group.tags
+        task.parent = group.parent
+        task.context = context = group.context or self._enter_run(group)
+        context = context.copy()
+        started_at = now()
+        began = self._ring.begin(number)
+        try:
+            value = context.run(call_as_current, task, None, self._finish)
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
+            ended = monotonic()
+            kind, body = ERROR, dumps(encode_error(without_own_frames(error)), PROTOCOL)
+        else:
+            ended = monotonic()
+            kind, body = self._pickled(value)
         self._running = None
         if self._printing.begun:
             self._printing.finish()
@@ -255,34 +311,31 @@ class _Worker:
             self._surroundings.restore()
         if self._leaks.watching:
             self._leaks.look(task)
-        kind, pickled = self._result_of(outcome)
-        if len(pickled) > LARGEST:
-            self.send("result", (number, kind, outcome.started_at, outcome.seconds, pickled))
+        if len(body) > LARGEST:
+            self.send("result", (number, kind, started_at, ended - began, body))
             return
-        record = (number, kind, outcome.started_at, outcome.seconds, pickled)
-        half_full = ring.write(record, self._wait_for_room)
+        half_full = self._ring.write(number, kind, started_at, ended - began, body)
         running_low = 0 < len(self._todo) == self._low
-        if running_low or half_full or time.monotonic() - self._told_at > FLUSH_AFTER:
+        if running_low or half_full or ended - self._told_at > FLUSH_AFTER:
             self._tell()
 
-    def _enter_run(self, run_id: str) -> None:
-        """Make the context of a run; what its tasks set, they set in copies."""
-        self._run_id, self._context = run_id, copy_context()
-        scope = Scope(run_id, lambda calls: Batch(calls, self._children))
-        self._context.run(run_scope.set, scope)
+    def _enter_run(self, group: Group) -> Context:
+        """Give the context of the run of a group; what its tasks set, they set in copies."""
+        if group.run_id != self._run_id:
+            self._run_id, self._context = group.run_id, copy_context()
+            self._context.run(run_scope.set, Scope(group.run_id, self._family.open))
+        group.context = self._context
+        return self._context
 
-    def _result_of(self, outcome: Outcome) -> tuple[int, bytes]:
-        error, value = outcome.error, outcome.value
-        if error is None:
-            try:
-                plain = type(value) in PLAIN
-                pickled = dumps(value, PROTOCOL) if plain else encode(value, "encode_result")
-                self._require_size(len(pickled), value)
-            except TransportError as failure:
-                error = failure
-            else:
-                return VALUE, pickled
-        return ERROR, dumps(encode_error(error), PROTOCOL)
+    def _pickled(self, value: object) -> tuple[int, bytes]:
+        try:
+            plain = type(value) in PLAIN
+            pickled = dumps(value, PROTOCOL) if plain else encode(value, "encode_result")
+            if len(pickled) > self._settings.max_result_bytes:
+                self._refuse(len(pickled), value)
+        except TransportError as failure:
+            return ERROR, dumps(encode_error(failure), PROTOCOL)
+        return VALUE, pickled
 
     def _call(self, function: int, given: object) -> Any:
         if isinstance(given, bytes):
@@ -303,52 +356,18 @@ class _Worker:
             original = contained.original
         raise original
 
-    def _require_size(self, size: int, value: object) -> None:
+    def _refuse(self, size: int, value: object) -> NoReturn:
         most = self._settings.max_result_bytes
-        if size > most:
-            raise TransportError(
-                "encode_result",
-                f"the result has {size} bytes pickled, more than max_result_bytes={most}; "
-                "return less, or allow more",
-                shown=safe_repr(value),
-            )
+        raise TransportError(
+            "encode_result",
+            f"the result has {size} bytes pickled, more than max_result_bytes={most}; "
+            "return less, or allow more",
+            shown=safe_repr(value),
+        )
 
     def _wait_for_room(self) -> None:
         self._tell()
-        time.sleep(0.001)
-
-    def _forward_logs(self) -> None:
-        root = logging.getLogger()
-        root.addHandler(_Forwarding(self))
-        root.setLevel(self._settings.log_level)
-        logging.getLogger("stratagem").setLevel(self._settings.own_log_level)
-
-
-class _Forwarding(logging.Handler):
-    """Send log records to the parent, each with the run id and task key it was logged under."""
-
-    def __init__(self, worker: _Worker) -> None:
-        super().__init__()
-        self._worker = worker
-
-    def emit(self, record: logging.LogRecord) -> None:
-        task = current_task()
-        fields = {
-            "name": record.name,
-            "levelno": record.levelno,
-            "levelname": record.levelname,
-            "msg": record.getMessage(),
-            "created": record.created,
-            "pathname": record.pathname,
-            "lineno": record.lineno,
-            "funcName": record.funcName,
-            "process": record.process,
-            "stratagem_run_id": "" if task is None else task.run_id,
-            "stratagem_task_key": "" if task is None else task.key,
-        }
-        if record.exc_info:
-            fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
-        self._worker.send("log", fields)
+        sleep(0.001)
 
 
 def _die() -> None:
