@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -102,6 +103,29 @@ def test_an_async_parent_over_its_timeout_takes_its_children_along():
     assert after <= seen + 3
 
 
+def test_a_run_of_its_own_goes_on_while_its_task_may():
+    """What a task runs by an engine is its own affair as long as the grace lasts."""
+    inside, go = threading.Event(), threading.Event()
+
+    def hold(number):
+        inside.set()
+        assert go.wait(PATIENCE)
+        return number
+
+    with Engine("threads(max_workers=1, grace=30)") as engine:
+        stream = engine.stream_map(
+            lambda _: stratagem.map(hold, range(20), strategy="sequential").values, [0]
+        )
+        reader = threading.Thread(target=lambda: list(stream))
+        reader.start()
+        assert inside.wait(PATIENCE)
+        stream.stop()
+        go.set()
+        reader.join(PATIENCE)
+
+    assert [outcome.value for outcome in stream.report] == [list(range(20))]
+
+
 def test_a_new_attempt_ends_what_the_last_one_started():
     """Children of an attempt that timed out do not run beside those of the next."""
     attempts, began, go = [], threading.Semaphore(0), threading.Event()
@@ -138,7 +162,7 @@ def test_a_run_inside_a_stopped_task_says_so():
             return number
 
         try:
-            return stratagem.map(child, range(100), strategy="sequential").values
+            return nested([partial(child, number) for number in range(100)])
         except TaskCancelledError as error:
             raised.append((error.key, error.report.stopped, len(error.report)))
             raise

@@ -12,9 +12,12 @@ class Member(Protocol):
 
     Attributes:
         parent_index: the index of that task.
+        is_nested: whether its tasks are children of that one, and belong to the run of it;
+            else it is the task's own affair as long as the task may go on.
     """
 
     parent_index: int
+    is_nested: bool
 
     @property
     def succeeded(self) -> int:
@@ -54,7 +57,7 @@ class Family:
         with self._lock:
             self._members.add(member)
             stopped, hurried = self._stopped, self._hurried
-        if stopped:
+        if stopped and (hurried or member.is_nested):
             member.stop("parent_stopped")
         if hurried:
             member.hurry()
@@ -67,17 +70,19 @@ class Family:
                 self._succeeded += member.succeeded
 
     def stop(self) -> None:
-        """Stop them all, and what joins from now on."""
+        """Stop those that are nested, and what joins from now on and is."""
         with self._lock:
             self._stopped = True
         for member in self.members:
-            member.stop("parent_stopped")
+            if member.is_nested:
+                member.stop("parent_stopped")
 
     def hurry(self) -> None:
         """Hurry them all, and what joins from now on."""
         with self._lock:
             self._hurried = True
         for member in self.members:
+            member.stop("parent_stopped")
             member.hurry()
 
     def orphan(self, index: int) -> None:

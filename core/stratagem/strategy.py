@@ -197,7 +197,14 @@ def as_call(given: Any) -> Callable[[], Any]:
 class Batch:
     """Be callables that a strategy runs by itself, without an engine."""
 
-    def __init__(self, callables: Sequence[Callable[[], Any]], strategy: ExecutionStrategy) -> None:
+    def __init__(
+        self,
+        callables: Sequence[Callable[[], Any]],
+        strategy: ExecutionStrategy,
+        *,
+        is_nested: bool = False,
+    ) -> None:
+        self.is_nested = is_nested
         self._size = len(callables)
         outer, parent = run_scope.get(), current_task()
         self._prefix = "" if parent is None else f"{parent.key}/"
@@ -205,7 +212,7 @@ class Batch:
             self._context = copy_context()
         run_id = "" if outer is None else outer.run_id
         self._family = Family()
-        scope = Scope(run_id, lambda calls: Batch(calls, strategy), self._family)
+        scope = Scope(run_id, lambda calls: Batch(calls, strategy, is_nested=True), self._family)
         self._context.run(run_scope.set, scope)
         self._source = SequenceIntake(callables, self._make)
         self._answers = strategy.stream(self._source)

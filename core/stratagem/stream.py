@@ -109,6 +109,7 @@ class Stream(Iterator[Outcome]):
         self._kin: Family | None = None
         if run.parent is not None and outer is not None:
             self.parent_index = run.parent.index
+            self.is_nested = plan.parent_key is not None
             self._kin = outer.family
             self._kin.join(self)
             if is_given_up():
@@ -228,8 +229,8 @@ class Stream(Iterator[Outcome]):
         if self._stopped == "closed" and whole:
             self._stopped = None
         if self._intake.failure is not None:
-            struck_it = isinstance(self._intake.failure, KeyboardInterrupt)
-            self._stopped = "interrupted" if struck_it else "input_failed"
+            struck_here = type(self._intake.failure) is KeyboardInterrupt
+            self._stopped = "interrupted" if struck_here else "input_failed"
         elif self._stopped is None and not self._read_to_its_end:
             self._stopped = self._intake.bound or "strategy_ended"
         self._report = self._make_report()
