@@ -290,7 +290,8 @@ def main():
             with stream:
                 next(stream)
                 os.write(1, b"first\\n")
-                time.sleep(60)  # Ctrl-C strikes here, and again while the stream is closed
+                while True:  # Ctrl-C strikes here, and again while the stream is closed
+                    time.sleep(0.01)  # one that came just before a long sleep would wait it out
         except KeyboardInterrupt:
             print(stream.report.stopped, {outcome.status.value for outcome in stream.report[1:]})
 
