@@ -272,3 +272,31 @@ def test_two_runs_of_one_loop_go_side_by_side():
 
     with Engine("asyncio") as engine:
         assert asyncio.run(caller(engine)) == [[True], [True]]
+
+
+def test_a_cancelled_arun_carries_its_report():
+    """What was done until then is with the CancelledError, as with all that a run raises."""
+
+    async def main():
+        begun = asyncio.Event()
+
+        async def work(number):
+            if number:
+                begun.set()
+                await asyncio.sleep(60)
+            return number
+
+        with Engine("asyncio(max_concurrency=1)") as engine:
+            running = asyncio.ensure_future(engine.amap(work, range(5)))
+            await begun.wait()
+            running.cancel()
+            try:
+                await running
+            except asyncio.CancelledError as error:
+                return error.report
+        return None
+
+    report = asyncio.run(main())
+
+    assert [outcome.status for outcome in report] == ["ok", "cancelled"]
+    assert report.partial

@@ -59,6 +59,7 @@ MESSAGES = {
     errors.TaskLostError("7", "its worker died", exitcode=-11): (
         "task '7' was lost: its worker died"
     ),
+    errors.StopRun("the quota is used up"): "the quota is used up",
     errors.AbandonedThreadsError(65, 64): (
         "65 tasks could not be stopped at their timeouts and run on in threads of their own, more "
         "than max_abandoned=64; give what they call a timeout of its own, or run them under "

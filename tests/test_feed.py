@@ -232,3 +232,29 @@ def test_a_feed_on_a_feed_on_a_feed():
 
     assert Counter(seen) == Counter((index, n) for index in range(3) for n in (1, 2, 3))
     assert [inner.poll(), middle.poll()] == [None, None]
+
+
+def test_a_feed_hurries_with_its_upstream_and_the_upstream_with_it():
+    """Whoever is told to wait for nothing, both ends of the chain know, and are closed."""
+    above, below = upstream_of(3), upstream_of(3)
+    from_above, from_below = Feed(Feed(above)), Feed(Feed(below))
+    before = [source.hurried for source in (above, from_above, below, from_below)]
+    above.hurry()
+    from_below.hurry()
+
+    assert before == [False] * 4
+    assert all(source.hurried for source in (above, from_above, below, from_below))
+    assert all(source.closed for source in (above, from_above, below, from_below))
+    assert from_above.poll() is None
+
+
+def test_hurrying_after_closing_wakes_the_subscribers_again():
+    """Who waits out a grace hears that there is none any more."""
+    feed, heard = Feed(upstream_of(3)), []
+    feed.subscribe(lambda: heard.append((feed.closed, feed.hurried)))
+    feed.close()
+    closed = len(heard)
+    feed.hurry()
+
+    assert set(heard[:closed]) == {(True, False)}
+    assert (True, True) in heard[closed:]

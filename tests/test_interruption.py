@@ -1,10 +1,11 @@
-"""Signals: the first one asks a run to stop, the second is what it always was."""
+"""Signals: the first one asks a run to stop, the second does not wait."""
 
 import os
 import signal
 import threading
 import time
 
+import psutil
 import pytest
 
 from stratagem import Engine, RunInterrupted, hookimpl
@@ -55,13 +56,13 @@ def work(number):
         time.sleep(1)
 
 class Watch:
-    # Say when the run has noted the first signal: the handlers are then what they were.
+    # Say when the run has noted the first signal.
     @hookimpl
-    def stratagem_before_run(self):
-        threading.Thread(target=self.watch, daemon=True).start()
+    def stratagem_before_run(self, run):
+        threading.Thread(target=self.watch, args=(run,), daemon=True).start()
 
-    def watch(self):
-        while signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    def watch(self, run):
+        while run.snapshot().stopped is None:
             time.sleep(0.01)
         os.write(1, b"noted\\n")
 
@@ -106,6 +107,212 @@ def test_a_second_signal_does_not_wait_for_tasks(start_script, spec):
 
     assert printed.splitlines()[-1:] == ["end Report True"], complaints
     assert time.monotonic() - began < PATIENCE / 2
+
+
+MANY = [
+    "threads(max_workers=4, grace={grace})",
+    "asyncio(max_concurrency=4, grace={grace})",
+    "processes(max_workers=4, grace={grace})",
+    "retry(threads(max_workers=4, grace={grace}))",
+    "retry(processes(max_workers=4, grace={grace}))",
+]
+
+QUEUED = """
+import os, sys, threading, time
+from stratagem import Engine, RunInterrupted, hookimpl
+
+def work(number):
+    if number == 0:
+        return "done"
+    os.write(1, b"begun\\n")
+    time.sleep(float(sys.argv[2]) if __name__ == "__main__" else 5.0)
+    return "late"
+
+async def stubborn(number):
+    import asyncio
+    if number == 0:
+        return "done"
+    os.write(1, b"begun\\n")
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+
+class Watch:
+    @hookimpl
+    def stratagem_before_run(self, run):
+        threading.Thread(target=self.watch, args=(run,), daemon=True).start()
+
+    def watch(self, run):
+        while run.snapshot().stopped is None:
+            time.sleep(0.01)
+        os.write(1, b"noted\\n")
+
+if __name__ == "__main__":
+    with Engine(sys.argv[1], plugins=[Watch()]) as engine:
+        try:
+            engine.map(globals()[sys.argv[3]], range(41))
+        except RunInterrupted as interrupted:
+            report = interrupted.report
+            print("end", interrupted.signum, report.stopped, report[0].value)
+            begun = [outcome for outcome in report if outcome.started_at]
+            print("end", len(begun), sorted({outcome.status.value for outcome in report}))
+    left = [thread for thread in threading.enumerate() if thread.name == "stratagem-signals"]
+    for thread in left:
+        thread.join(10)
+    print("end", any(thread.is_alive() for thread in left))
+"""
+
+
+def interrupt_queue(start_script, spec, signum, *, seconds, function, twice):
+    """Interrupt 40 calls on 4 workers; give the lines of the end, and how long it took to come."""
+    process = start_script(QUEUED, spec, seconds, function)
+    for _ in range(4):
+        assert process.stdout.readline() == "begun\n"
+    process.send_signal(signum)
+    if twice:
+        while (line := process.stdout.readline()) != "noted\n":
+            assert line == "begun\n"
+        process.send_signal(signum)
+    began = time.monotonic()
+    children = psutil.Process(process.pid).children(recursive=True)
+    printed, _ = process.communicate(timeout=PATIENCE)
+    seconds = time.monotonic() - began
+    _, left = psutil.wait_procs(children, timeout=PATIENCE)
+
+    assert process.returncode == 0
+    assert left == []
+    return [line for line in printed.splitlines() if line.startswith("end")], seconds
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("spec", MANY)
+def test_control_comes_back_within_the_grace(start_script, spec, signum):
+    """Of 40 calls of 5 s none begins after the signal: it ends in the grace, and not in 50 s."""
+    spec = spec.format(grace=0.5)
+    ends, seconds = interrupt_queue(
+        start_script, spec, signum, seconds=5.0, function="work", twice=False
+    )
+
+    assert ends[0] == f"end {signum.value} interrupted done"
+    assert ends[1] == "end 5 ['cancelled', 'ok']"
+    assert ends[2] == "end False"
+    assert seconds < 4.5
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("spec", MANY)
+def test_the_second_signal_ends_a_run_at_once(start_script, spec, signum):
+    """SIGTERM as well as Ctrl-C: what runs is given up or killed, and what is done is kept."""
+    spec = spec.format(grace=100)
+    ends, seconds = interrupt_queue(
+        start_script, spec, signum, seconds=60.0, function="work", twice=True
+    )
+
+    assert ends[0] == f"end {signum.value} interrupted done"
+    assert ends[1] == "end 5 ['cancelled', 'ok']"
+    assert seconds < 5.0
+
+
+@pytest.mark.parametrize("spec", [MANY[0], MANY[1]])
+def test_a_coroutine_that_swallows_its_cancel_holds_nothing_up(start_script, spec):
+    """Neither the run nor the close of its engine waits for it once more."""
+    ends, seconds = interrupt_queue(
+        start_script,
+        spec.format(grace=100),
+        signal.SIGINT,
+        seconds=60.0,
+        function="stubborn",
+        twice=True,
+    )
+
+    assert ends[1] == "end 5 ['cancelled', 'ok']"
+    assert seconds < 4.0
+
+
+STREAMED = """
+import os, signal, sys, time
+from stratagem import Engine
+
+def work(number):
+    if number == 2 and sys.argv[2] == "struck":
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    if number == 2:
+        raise KeyboardInterrupt
+    return number
+
+with Engine(sys.argv[1]) as engine:
+    stream = engine.stream_map(work, range(5))
+    seen = []
+    try:
+        for outcome in stream:
+            seen.append(outcome.index)
+    except KeyboardInterrupt as interrupt:
+        print("raised", interrupt.report is stream.report)
+    print(seen, stream.report.stopped, [outcome.status.value for outcome in stream.report])
+"""
+
+
+@pytest.mark.parametrize("spec", ["sequential", "retry(sequential)"])
+def test_an_interrupt_that_strikes_a_task_ends_the_stream(run_script, spec):
+    """Ctrl-C is no outcome of the task that happens to run in the main thread."""
+    printed = run_script(STREAMED, spec, "struck")
+
+    assert printed.splitlines() == [
+        "raised True",
+        "[0, 1] interrupted ['ok', 'ok', 'cancelled']",
+    ]
+
+
+@pytest.mark.parametrize("spec", ["sequential", "retry(sequential)"])
+def test_an_interrupt_that_a_task_raises_is_its_outcome(run_script, spec):
+    """What the task raises by itself costs nothing but itself."""
+    printed = run_script(STREAMED, spec, "raised")
+
+    assert printed.splitlines() == ["[0, 1, 2, 3, 4] None ['ok', 'ok', 'error', 'ok', 'ok']"]
+
+
+OUTSIDE = """
+import os, signal, sys, time
+from stratagem import Engine
+
+def work(number):
+    if number:
+        time.sleep(60)
+    return number
+
+def main():
+    with Engine(sys.argv[1]) as engine:
+        stream = engine.stream_map(work, range(40))
+        try:
+            with stream:
+                next(stream)
+                os.write(1, b"first\\n")
+                while True:  # Ctrl-C strikes here, and again while the stream is closed
+                    time.sleep(0.01)  # one that came just before a long sleep would wait it out
+        except KeyboardInterrupt:
+            print(stream.report.stopped, {outcome.status.value for outcome in stream.report[1:]})
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("spec", [spec.format(grace=100) for spec in MANY])
+def test_a_second_interrupt_ends_the_close_of_a_stream(start_script, spec):
+    """Ctrl-C in the caller's own code closes the stream; once more, and that does not wait."""
+    process = start_script(OUTSIDE, spec)
+    assert process.stdout.readline() == "first\n"
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)  # the close has begun, or will find the second one; both end it
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    printed, complaints = process.communicate(timeout=PATIENCE)
+
+    assert printed.split() == ["closed", "{'cancelled'}"], complaints
+    assert time.monotonic() - began < 5.0
 
 
 def handlers():
@@ -174,6 +381,17 @@ def test_off_the_main_thread_no_handler_is_installed(engine):
     thread.join(PATIENCE)
 
     assert inside == [before]
+
+
+def test_off_the_main_thread_one_line_says_so(engine, caplog):
+    """Who looks for the reason finds it at the level of debugging."""
+    caplog.set_level("DEBUG", "stratagem")
+    thread = threading.Thread(target=lambda: engine.map(abs, [1], strategy="sequential"))
+    thread.start()
+    thread.join(PATIENCE)
+
+    lines = [r.getMessage() for r in caplog.records if "no_signal_handlers" in r.getMessage()]
+    assert len(lines) == 1
 
 
 def test_a_stream_leaves_signals_alone(engine):

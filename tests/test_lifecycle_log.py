@@ -191,3 +191,17 @@ print([json.loads(line)["event"] for line in caught.getvalue().splitlines()])
         )
         + "\n"
     )
+
+
+def test_lines_go_to_what_stderr_is_when_they_are_written(run_script):
+    """A display that stands in front of stderr gets them, and is not torn."""
+    code = """
+import io, sys, stratagem
+instead = io.StringIO()
+class Swap:
+    def __call__(self, item):
+        sys.stderr = instead
+stratagem.map(Swap(), [1], strategy="sequential", log="info")
+print("run_finished" in instead.getvalue())
+"""
+    assert run_script(code) == "True\n"

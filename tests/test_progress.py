@@ -3,13 +3,14 @@
 import subprocess
 import sys
 import time
+from collections import deque
 from typing import Any
 
 import pytest
 
 import stratagem
-from stratagem import Outcome, Run, Status
-from stratagem_builtin.progress import ProgressBar, stratagem_listeners
+from stratagem import Outcome, Run, RunningTask, Snapshot, Status
+from stratagem_builtin.progress import ProgressBar, View, stratagem_listeners
 
 AT_MOST = 5e-6
 
@@ -112,3 +113,58 @@ def test_rich_is_imported_only_for_a_bar(asked: Any) -> None:
     )
 
     assert done.stdout.strip() == str(bool(asked))
+
+
+def seen_of(snapshot: Snapshot, bar: ProgressBar | None = None) -> View:
+    """Give the view of a run that shows ``snapshot``, looked at."""
+    run = Run("threads")
+    run._look = lambda: snapshot
+    view = View(run, bar or ProgressBar())
+    view.look(100.0)
+    return view
+
+
+def test_nested_work_is_shown() -> None:
+    """What runs below the tasks of the run is counted, as deep as it goes."""
+    task = RunningTask("k", "n", 1.0)
+    leaf = Snapshot("c", running=(task, task))
+    view = seen_of(Snapshot("a", nested=(Snapshot("b", running=(task,), nested=(leaf,)),)))
+
+    assert view.below() == "3 nested running"
+    assert seen_of(Snapshot("a")).below() == ""
+
+
+def test_the_rest_counts_down_between_looks() -> None:
+    """The last estimate is shown less what has passed since, and never below nothing."""
+    bar = ProgressBar(durations=deque([10.0] * 5))
+    running = (RunningTask("k", "n", 4.0),) * 2
+    view = seen_of(Snapshot("a", total=6, running=running, counts={Status.OK: 4}), bar)
+
+    assert [view.left(now) for now in (100.0, 102.0, 200.0)] == ["0:00:06", "0:00:04", "0:00:00"]
+
+
+def test_the_rate_has_to_do_where_nobody_tells_what_runs() -> None:
+    """A strategy that does not tell leaves the mean of what was done."""
+    view = seen_of(Snapshot("a", total=30, taken=1, counts={Status.OK: 10}, seconds=3600.0))
+
+    assert view.left(100.0) == "2:00:00"
+
+
+@pytest.mark.parametrize(
+    "snapshot", [Snapshot("a"), Snapshot("a", total=5), Snapshot("a", total=5, stopped="closed")]
+)
+def test_what_is_unknown_is_shown_as_such(snapshot: Snapshot) -> None:
+    """No total, nothing done, or a run that is being stopped: there is no estimate."""
+    assert seen_of(snapshot).left(100.0) == "-:--:--"
+
+
+def test_an_interruption_is_explained() -> None:
+    """What is waited for, how long at the most, and what one can do."""
+    running = (RunningTask("k", "n", 4.0),) * 3
+    stopped = Snapshot("a", running=running, stopped="interrupted", grace=5.0)
+
+    assert seen_of(stopped).notice() == "interrupted, 3 in flight, waiting up to 5 s; again to kill"
+    assert (
+        seen_of(Snapshot("a", stopped="interrupted")).notice() == "interrupted, nothing in flight"
+    )
+    assert seen_of(Snapshot("a", stopped="closed")).notice() == ""

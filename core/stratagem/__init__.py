@@ -2,15 +2,17 @@
 
 The tree stands on itself without a circle, lowest first:
 
-- ``errors``, ``hookspecs``, ``keys``, ``tags``, then ``task``: the values.
+- ``errors``, ``hookspecs``, ``keys``, ``tags``, then ``task``, ``snapshot``, ``terminal``: the
+  values, and rules on them.
 - ``source``, ``stages``, ``intake``, ``async_intake``, ``expansion``: where tasks come from;
-  ``scope``, ``loops``, ``event_loops``, ``invoke``: what runs where a task runs;
+  ``scope``, ``loops``, ``event_loops``, ``invoke``: what runs where a task runs; ``family``: the
+  runs that it starts;
   ``report``; ``plugins``.
 - ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;
   ``strategy``, ``transport``.
 - ``specs``, ``selection``, ``configuration``: from a word to a strategy.
-- ``run``, ``signals``, ``plan``, ``numbering``, ``stream``, ``async_stream``, ``engine``: the
-  pipeline.
+- ``run``, ``signals``, ``watch``, ``plan``, ``numbering``, ``stream``, ``async_stream``,
+  ``engine``: the pipeline.
 - ``default``, ``nesting``, ``orchestrators``, ``cli``, ``testing``: what people call.
 
 No module here imports a plugin: the strategies that ship with it live in ``stratagem_builtin``
@@ -49,6 +51,7 @@ from stratagem.errors import (
     RemoteError,
     RunInterrupted,
     SpecError,
+    StopRun,
     StratagemError,
     StrategyOptionError,
     TaskCancelledError,
@@ -73,10 +76,12 @@ from stratagem.plugins import StrategyInfo
 from stratagem.report import HookFailure, Report
 from stratagem.run import Run
 from stratagem.scope import CurrentTask, current_task, thread_context
+from stratagem.snapshot import Running, RunningTask, Snapshot
 from stratagem.source import Feed, TaskSource
 from stratagem.strategy import ExecutionStrategy, StreamingStrategy
 from stratagem.stream import Stream
 from stratagem.task import Outcome, Status, Task, Wait
+from stratagem.terminal import authentication_failed
 
 if TYPE_CHECKING:
     from stratagem.async_stream import AsyncStream
@@ -109,8 +114,12 @@ __all__ = [
     "Report",
     "Run",
     "RunInterrupted",
+    "Running",
+    "RunningTask",
+    "Snapshot",
     "SpecError",
     "Status",
+    "StopRun",
     "StratagemError",
     "StrategyInfo",
     "StrategyOptionError",
@@ -131,6 +140,7 @@ __all__ = [
     "amap",
     "arun",
     "astream",
+    "authentication_failed",
     "current_task",
     "default_engine",
     "expand",

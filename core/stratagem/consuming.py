@@ -10,6 +10,9 @@ from stratagem.task import Outcome
 
 __all__ = ["Producer", "outcomes_of"]
 
+LONGEST_GRACE = 1_000_000.0
+"""Seconds that every clock and every wait of an operating system can count in milliseconds."""
+
 
 class Producer(Protocol):
     """Be what takes the tasks of one stream and puts their outcomes into a box.
@@ -32,7 +35,10 @@ class Producer(Protocol):
         """Take the first tasks."""
 
     def stop(self, give_up_at: float) -> None:
-        """Cancel what can be cancelled; ``give_up_at`` is in ``time.monotonic()``."""
+        """Cancel what can be cancelled; ``give_up_at`` is in ``time.monotonic()``.
+
+        Called again, with an earlier moment, when the source is hurried.
+        """
 
     def give_up(self) -> bool:
         """Answer for what has not ended in time; False where somebody else sees to it."""
@@ -44,15 +50,18 @@ class Producer(Protocol):
 def outcomes_of(producer: Producer, grace: float) -> Iterator[Outcome]:
     """Yield outcomes until every task has one, or the source is closed and the grace is over.
 
+    A ``KeyboardInterrupt`` that strikes the wait takes with it, as ``outcomes``, what had ended.
+
     Args:
         producer: the stream.
-        grace: seconds that running tasks get once the source is closed.
+        grace: seconds that running tasks get once the source is closed; none once it is hurried.
     """
     try:
         producer.begin()
         yield from _read(producer, grace)
-    except KeyboardInterrupt:  # who interrupts the wait for tasks will not wait for more
-        grace = 0.0
+    except KeyboardInterrupt as interrupt:  # who interrupts the wait will not wait for more
+        producer.tasks.hurry()
+        interrupt.outcomes = list(_read(producer, 0.0))  # type: ignore[attr-defined]
         raise
     finally:
         producer.tasks.close()
@@ -64,11 +73,15 @@ def outcomes_of(producer: Producer, grace: float) -> Iterator[Outcome]:
 
 
 def _read(producer: Producer, grace: float) -> Iterator[Outcome]:
-    outbox, unread = producer.outbox, producer.outbox.unread
+    outbox, unread, tasks = producer.outbox, producer.outbox.unread, producer.tasks
     give_up_at: float | None = None
+    hurried = False
+
+    def must_stop() -> bool:
+        return tasks.closed and (give_up_at is None or (tasks.hurried and not hurried))
 
     def is_stirring() -> bool:
-        return producer.finished or (producer.tasks.closed and give_up_at is None)
+        return producer.finished or must_stop()
 
     while True:
         finished = producer.finished
@@ -79,8 +92,9 @@ def _read(producer: Producer, grace: float) -> Iterator[Outcome]:
             yield outcome
         if finished:
             return
-        if producer.tasks.closed and give_up_at is None:
-            give_up_at = time.monotonic() + grace
+        if must_stop():
+            hurried = tasks.hurried
+            give_up_at = time.monotonic() + (0.0 if hurried else min(grace, LONGEST_GRACE))
             producer.stop(give_up_at)
         left = -1.0 if give_up_at is None else give_up_at - time.monotonic()
         if give_up_at is None or left > 0:

@@ -24,6 +24,8 @@ from stratagem.specs import Spec
 from stratagem.strategy import ExecutionStrategy, inner_strategies, warn_of_late_binding
 from stratagem.stream import KEEP, Stream
 from stratagem.tags import GivenTags
+from stratagem.terminal import StopOn
+from stratagem.watch import STALL_AFTER, Watch
 
 if TYPE_CHECKING:
     from stratagem.async_stream import AsyncStream
@@ -42,6 +44,11 @@ class Options(TypedDict, total=False):
             else what is configured, else ``threads``.
         on_error: ``"collect"`` failures (the default), or ``"raise"`` the first in time.
         max_errors: stop the run when so many tasks have failed.
+        stop_on: stop the run at the first error that is of this type, or of one of several,
+            or for which a function tells so; ``authentication_failed`` is one.
+            A task that raises ``StopRun`` stops it in any case.
+        stall_after: seconds in which no task succeeds after which a warning, ``run_stalled``,
+            says what is waited for; 60 by default, None for never.
         timeout: seconds that one attempt of a task may run, from when it begins.
         key: gives the key of an item, for ``map``, or of a callable; by default its index.
         tags: words for every task, or a function that gives those of an item, for ``map``,
@@ -55,6 +62,8 @@ class Options(TypedDict, total=False):
     strategy: "SpecLike | ExecutionStrategy | None"
     on_error: Literal["collect", "raise"]
     max_errors: int | None
+    stop_on: StopOn | None
+    stall_after: float | None
     timeout: float | None
     key: Callable[[Any], object] | None
     tags: GivenTags
@@ -96,6 +105,7 @@ class Engine:
         self._default = strategy
         self._lock = threading.Lock()
         self._made: dict[str, ExecutionStrategy] = {}
+        self._watch = Watch()
 
     def run(self, callables: Callables, **options: Unpack[Options]) -> Report:
         """Run callables of no arguments and report on all.
@@ -228,9 +238,15 @@ class Engine:
     ) -> Report:
         with running_on(running_loop()):
             stream = self._open(function, items, None, options)
-        from stratagem.event_loops import call_in_thread  # noqa: PLC0415 - asyncio is slow to import
+        import asyncio  # noqa: PLC0415 - slow to import
 
-        return await call_in_thread(stream.collect, on_cancel=stream.stop)
+        from stratagem.event_loops import call_in_thread  # noqa: PLC0415 - imports asyncio
+
+        try:
+            return await call_in_thread(stream.collect, on_cancel=stream.stop)
+        except asyncio.CancelledError as error:
+            error.report = stream.report  # type: ignore[attr-defined]
+            raise
 
     def strategy(self, spec: "SpecLike | None" = None) -> ExecutionStrategy:
         """Make a strategy of a spec, to be closed by the caller.
@@ -260,6 +276,7 @@ class Engine:
             made, self._made = list(self._made.values()), {}
         for strategy in made:
             strategy.close()
+        self._watch.close()
 
     def __enter__(self) -> Self:
         """Give the engine itself."""
@@ -297,6 +314,8 @@ class Engine:
             growth,
             options.get("tags"),
             parent.key if is_nested and parent is not None else None,
+            stop_on=options.get("stop_on"),
+            stall_after=options.get("stall_after", STALL_AFTER),
         )
         strategy, label = self._strategy_for(options.get("strategy"))
         _refuse_inside_own_listener(strategy, label)
@@ -322,7 +341,8 @@ class Engine:
                 nested["log"] = options["log"]
             return self._open(None, callables, None, nested, is_nested=True)
 
-        return Stream(plan, strategy, run, announcer, open_children)
+        watch = self._watch if run.parent is None else None
+        return Stream(plan, strategy, run, announcer, open_children, watch)
 
     def _strategy_for(
         self, given: "SpecLike | ExecutionStrategy | None"
@@ -353,7 +373,7 @@ class Engine:
 
 
 def _collect(stream: Stream) -> Report:
-    guard = interruptible(stream.interrupt) if stream.run.parent is None else nullcontext()
+    guard = interruptible(stream) if stream.run.parent is None else nullcontext()
     with guard, outside_of_inputs():  # who asked for a whole report would take a part for it
         return stream.collect()
 

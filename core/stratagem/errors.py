@@ -17,6 +17,7 @@
     ├── WorkerStartError                  worker processes die before they are ready
     ├── TransportError                    a task or its result cannot cross a process border
     ├── AbandonedThreadsError             too many tasks that could not be stopped run on
+    ├── StopRun                           a task says that the run is to end
     ├── TaskTimeoutError (TimeoutError)   a task ran past its timeout
     ├── TaskCancelledError                a task was stopped with its run
     ├── TaskLostError                     the worker of a task died, or never answered
@@ -47,6 +48,7 @@ __all__ = [
     "RemoteError",
     "RunInterrupted",
     "SpecError",
+    "StopRun",
     "StratagemError",
     "StrategyOptionError",
     "TaskCancelledError",
@@ -262,6 +264,21 @@ class TransportError(StratagemError):
         self.stage = stage
         self.shown = shown
         super().__init__(f"{stage}: {problem}" + (f"; the value was {shown}" if shown else ""))
+
+
+class StopRun(StratagemError):
+    """Say, from inside a task, that no further task of the run should start.
+
+    ``raise StopRun("the quota is used up")``: the task fails with it, what runs has the grace of
+    the strategy to end, and the report says why. It is never tried again.
+
+    Attributes:
+        reason: why, in a few words for people.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason)
 
 
 class TaskTimeoutError(StratagemError, TimeoutError):

@@ -28,6 +28,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+STUBBORN_GRACE = 0.2
+"""Seconds that tasks which have swallowed a cancel get when their loop is closed."""
+
 
 class ContainedExit(Exception):
     """Carry an exception that would end the event loop, such as SystemExit, out of it."""
@@ -150,7 +153,8 @@ class LoopThread:
     def close(self, grace: float = 5.0) -> None:
         """Stop the loop, cancel what runs on it, and give its descriptors back.
 
-        Waits up to ``grace`` seconds for tasks that will not be cancelled, then leaves the thread.
+        Waits up to ``grace`` seconds for what runs there, hardly for what was cancelled before
+        and runs on regardless; then leaves the thread.
         """
         with self._lock:
             loop, thread = self._loop, self._thread
@@ -161,6 +165,9 @@ class LoopThread:
                 other.call_soon_threadsafe(other.stop)
         if loop is None or thread is None:
             return
+        left = asyncio.all_tasks(loop)
+        if left and all(task.cancelling() for task in left):
+            grace = min(grace, STUBBORN_GRACE)
         loop.call_soon_threadsafe(loop.stop)
         if thread is not threading.current_thread():
             thread.join(grace)
@@ -185,8 +192,12 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 def run_on(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[Any]) -> Any:
     """Run ``awaitable`` on ``loop`` from another thread, in this thread's context; wait for it."""
     call = LoopCall(awaitable, loop)
-    while not call.wait(LOOK_UP):
-        pass
+    try:
+        while not call.wait(LOOK_UP):
+            pass
+    except BaseException:  # Ctrl-C: nobody waits for it any more
+        call.cancel()
+        raise
     return call.result()
 
 

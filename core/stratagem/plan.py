@@ -8,6 +8,7 @@ import attrs
 from stratagem.expansion import Growth
 from stratagem.options import require_count, require_seconds
 from stratagem.tags import NO_TAGS, Tags, read_tags
+from stratagem.terminal import StopOn, stop_rule
 
 __all__ = ["Plan"]
 
@@ -27,6 +28,9 @@ class Plan:
         growth: how tasks lead to further tasks; None where they do not.
         tags: the tags of every task, or what gives those of an item.
         parent_key: the key of the task whose children these are; None where they are of none.
+        stop_on: which errors stop the run, as the caller said it.
+        stall_after: seconds without a success after which a warning says so; None for never.
+        ends_run: tells whether an error stops the run; None where none but ``StopRun`` does.
     """
 
     items: Iterable[Any] | AsyncIterable[Any]
@@ -39,6 +43,13 @@ class Plan:
     growth: Growth | None = None
     tags: Tags = attrs.field(default=NO_TAGS, converter=read_tags)
     parent_key: str | None = None
+    stop_on: StopOn | None = None
+    stall_after: float | None = None
+    ends_run: Callable[[BaseException], bool] | None = attrs.field(init=False)
+
+    @ends_run.default
+    def _rule(self) -> Callable[[BaseException], bool] | None:
+        return stop_rule(self.stop_on)
 
     def __attrs_post_init__(self) -> None:
         """Refuse options that make no sense.
@@ -52,6 +63,8 @@ class Plan:
             require_count("max_errors", self.max_errors)
         if self.timeout is not None:
             require_seconds("timeout", self.timeout, zero=False)
+        if self.stall_after is not None:
+            require_seconds("stall_after", self.stall_after, zero=False)
 
     @property
     def total(self) -> int | None:

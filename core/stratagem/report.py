@@ -43,6 +43,7 @@ class Report(Sequence[Outcome]):
         run_id: the id of the run.
         unfollowed: how many items of an expansion were known and not run, by why:
             ``"max_depth"``, ``"max_tasks"``, or ``"stopped"`` where the run was.
+        reason: why it was stopped, in a sentence, where a task or a rule said so; else ``""``.
     """
 
     outcomes: Sequence[Outcome]
@@ -52,6 +53,7 @@ class Report(Sequence[Outcome]):
     hook_failures: tuple[HookFailure, ...] = ()
     run_id: str = ""
     unfollowed: Counter[str] = attrs.field(factory=Counter)
+    reason: str = ""
 
     @overload
     def __getitem__(self, index: int) -> Outcome: ...
@@ -124,6 +126,7 @@ class Report(Sequence[Outcome]):
         """Show the counts, not the outcomes."""
         counts = ", ".join(f"{status.value}={n}" for status, n in self.counts.items() if n)
         stopped = f", stopped={self.stopped!r}" if self.stopped else ""
+        stopped += f": {self.reason}" * bool(self.reason)
         left = ", ".join(f"{why}={n}" for why, n in self.unfollowed.items())
         unfollowed = f", unfollowed: {left}" if left else ""
         return f"<Report {counts or 'empty'}, {self.seconds:.3f} s{stopped}{unfollowed}>"

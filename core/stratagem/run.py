@@ -14,6 +14,7 @@ import pluggy
 
 from stratagem.report import HookFailure
 from stratagem.scope import CurrentTask
+from stratagem.snapshot import Snapshot
 
 __all__ = ["Announcer", "Run", "observed_strategies"]
 
@@ -53,6 +54,13 @@ class Run:
     parent: CurrentTask | None = None
     id: str = attrs.field(factory=_new_id)
     started_at: float = attrs.field(factory=time.time)
+    _look: Callable[[], Snapshot] | None = attrs.field(default=None, init=False, repr=False)
+
+    def snapshot(self) -> Snapshot:
+        """Say what the run is doing right now, or was when it ended; from any thread."""
+        if self._look is None:
+            return Snapshot(self.id, self.name, self.total)
+        return self._look()
 
 
 @attrs.frozen

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from stratagem.family import Family
 from stratagem.task import Task
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "current_task",
     "enter_task",
     "hold_nothing",
+    "is_given_up",
+    "orphan_children",
     "run_scope",
     "thread_context",
 ]
@@ -53,10 +56,12 @@ class Scope:
     Attributes:
         run_id: the id of the run.
         open_children: makes a nested run of callables, by the strategy that runs the task.
+        family: the runs that tasks have started.
     """
 
     run_id: str
     open_children: Callable[[Sequence[Callable[[], Any]]], Children]
+    family: Family = attrs.field(factory=Family, eq=False, repr=False)
 
 
 @attrs.frozen
@@ -148,3 +153,15 @@ def current_hold() -> Hold | None:
     """Give the slot that the task running here holds; None outside of any."""
     running = _running.get()
     return None if running is None else running[1]
+
+
+def is_given_up() -> bool:
+    """Tell whether the task that runs here was given up: somebody has answered for it."""
+    return getattr(current_hold(), "_over", False)
+
+
+def orphan_children(task: Task) -> None:
+    """Stop the runs that an attempt of ``task`` has started: it is answered for."""
+    scope = None if task.context is None else task.context.get(run_scope)
+    if scope is not None:
+        scope.family.orphan(task.index)

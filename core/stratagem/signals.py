@@ -1,71 +1,147 @@
-"""The first Ctrl-C or SIGTERM asks a run to stop; the second one is what it always was."""
+"""The first Ctrl-C or SIGTERM asks a run to stop, the second one not to wait."""
 
+import _thread
+import logging
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dis import opmap
+from functools import partial
 from types import FrameType
+from typing import Any, Protocol
 
-__all__ = ["Interruption", "interruptible"]
+from stratagem.task import Outcome, Task
 
+__all__ = ["Interruptible", "interruptible", "struck"]
+
+PUSH_SECONDS = 0.25
+"""How long a run has to end by itself after the second signal, before the main thread is struck."""
+PATIENT_SECONDS = 2.0
+"""How long what waits for a strategy, which may be killing, is left to it."""
+INSISTING_SECONDS = 1.0
+"""After so long, a signal beyond the second one strikes the main thread wherever it is."""
+_WAITS = frozenset({"stratagem.consuming", "stratagem.outbox"})
+_RAISE = opmap["RAISE_VARARGS"]
 _Handler = Callable[[int, FrameType | None], object] | int | None
+_log = logging.getLogger("stratagem")
 
 
-class Interruption:
-    """Hold the signal that asked a run to stop.
+class Interruptible(Protocol):
+    """Be a run that signals stop. Each method is called from a thread made for that."""
 
-    Attributes:
-        signum: its number; None while there was none.
-    """
+    @property
+    def ending(self) -> bool:
+        """Tell whether nothing of the caller's runs any more in the thread that reads the run."""
 
-    def __init__(self) -> None:
-        self.signum: int | None = None
+    def interrupt(self, signum: int) -> None:
+        """Start no further task; what runs has its grace."""
+
+    def hurry(self) -> None:
+        """Wait for nothing that runs."""
 
 
 @contextmanager
-def interruptible(stop: Callable[[int], None]) -> Iterator[Interruption]:
-    """Have ``stop`` called with the number of the first SIGINT or SIGTERM inside, in a thread.
+def interruptible(run: Interruptible) -> Iterator[None]:
+    """Have the first SIGINT or SIGTERM inside stop ``run``, and the second one hurry it.
 
-    A handler runs between any two bytecodes of the main thread, whatever lock that holds,
-    so ours only notes the signal and puts it into a queue made for that.
-    The second signal gets the handler that stood before.
     Signals that somebody handles in a way of their own are left to them,
     and off the main thread, where no handler can be installed, nothing is done.
     """
-    interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
-        yield interruption
+        _log.debug("no_signal_handlers: this run is not in the main thread, so no signal stops it")
+        yield
         return
     previous = _ours_to_take()
     if not previous:
-        yield interruption
+        yield
         return
-    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
-    threading.Thread(
-        target=_stop_when_asked, args=(asked, stop), name="stratagem-signals", daemon=True
-    ).start()
-
-    def note(signum: int, _frame: FrameType | None) -> None:
-        interruption.signum = signum
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        asked.put(signum)
-
+    guard = _Guard(run)
+    threading.Thread(target=guard.serve, name="stratagem-signals", daemon=True).start()
     try:
         for number in previous:
-            signal.signal(number, note)
-        yield interruption
+            signal.signal(number, guard.note)
+        yield
     finally:
+        guard.end()
         for number, handler in previous.items():
-            if signal.getsignal(number) is note:
+            if signal.getsignal(number) == guard.note:
                 signal.signal(number, handler)
-        asked.put(0)
 
 
-def _stop_when_asked(asked: "queue.SimpleQueue[int]", stop: Callable[[int], None]) -> None:
-    while signum := asked.get():
-        stop(signum)
+class _Guard:
+    """Hand the signals of one run to a thread that may wait for locks.
+
+    A handler runs between any two bytecodes of the main thread, whatever lock that holds,
+    so it only puts the signal into a queue made for that. It raises where nothing else helps:
+    when a run that was hurried does not end, since what the main thread is in is no code of ours.
+    """
+
+    def __init__(self, run: Interruptible) -> None:
+        self._run = run
+        self._asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._signals = 0
+        self._hurried_at = 0.0
+        self._turn = threading.Lock()
+        self._striking = False
+        self._struck = False
+        self._ended = False
+
+    def note(self, signum: int, frame: FrameType | None) -> None:
+        """Handle a signal, in the main thread."""
+        if self._striking:
+            self._striking = False
+            if not self._is_waiting(frame):
+                self._struck = True
+                raise KeyboardInterrupt
+            return
+        self._signals += 1
+        if self._signals == 2:  # noqa: PLR2004 - the one that hurries
+            self._hurried_at = time.monotonic()
+        elif self._signals > 2 and time.monotonic() - self._hurried_at > INSISTING_SECONDS:  # noqa: PLR2004
+            raise KeyboardInterrupt
+        self._asked.put(signum)
+
+    def _is_waiting(self, frame: FrameType | None) -> bool:
+        """Tell whether the main thread is on its way to the end by itself."""
+        if self._run.ending:
+            return True
+        module = None if frame is None else frame.f_globals.get("__name__")
+        return module in _WAITS and time.monotonic() - self._hurried_at < PATIENT_SECONDS
+
+    def end(self) -> None:
+        """Let the thread go, which from now on strikes nobody."""
+        with self._turn:
+            self._ended = True
+        self._asked.put(0)
+
+    def serve(self) -> None:
+        """Stop the run at the first signal, hurry it at the second, then strike, once."""
+        if signum := self._asked.get():
+            self._run.interrupt(signum)
+        if signum and (signum := self._asked.get()):
+            self._run.hurry()
+        while signum:
+            try:
+                signum = self._asked.get(timeout=PUSH_SECONDS)
+            except queue.Empty:
+                self._strike(signum)
+
+    def _strike(self, signum: int) -> None:
+        with self._turn:  # a signal that comes when the handlers are put back would kill
+            if not (self._ended or self._struck or self._run.ending):
+                self._striking = True
+                _strike_main(signum)
+
+
+def _strike_main(signum: int) -> None:
+    """Have the main thread handle a signal, also where it waits in a call of the system."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signum)
+    else:
+        _thread.interrupt_main(signal.Signals(signum))
 
 
 def _ours_to_take() -> dict[int, _Handler]:
@@ -74,3 +150,31 @@ def _ours_to_take() -> dict[int, _Handler]:
     return {
         number: handler for number, handler in usual.items() if signal.getsignal(number) is handler
     }
+
+
+def struck(task: Task, outcome: Outcome, *, shares_memory: bool) -> bool:
+    """Tell whether a task that ran in the main thread was ended by a signal, not by itself.
+
+    A signal strikes between two instructions, of which the first does not raise.
+
+    Args:
+        task: the task.
+        outcome: what became of it.
+        shares_memory: whether it ran in this process for sure.
+    """
+    error = outcome.error
+    if not isinstance(error, KeyboardInterrupt) or outcome.worker != threading.main_thread().name:
+        return False
+    traceback = error.__traceback__
+    if traceback is None:  # it came from elsewhere, or out of what has no frames
+        return shares_memory and not _has_frames(task.call)
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    code = traceback.tb_frame.f_code
+    return code is _Guard.note.__code__ or code.co_code[traceback.tb_lasti] != _RAISE
+
+
+def _has_frames(call: Any) -> bool:
+    while isinstance(call, partial):
+        call = call.func
+    return hasattr(call, "__code__") or hasattr(type(call).__call__, "__code__")

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from stratagem.loops import LOOK_UP
+from stratagem.scope import orphan_children
 from stratagem.task import Outcome, Task, Wait
 
 __all__ = ["Feed", "TaskSource"]
@@ -33,6 +34,7 @@ class TaskSource(ABC):
         self._wakes = 0
         self._sleepers = 0
         self._closed = False
+        self._hurried = False
 
     @abstractmethod
     def poll(self) -> Task | Wait | None:
@@ -45,6 +47,11 @@ class TaskSource(ABC):
     def closed(self) -> bool:
         """Tell whether the source was closed, which asks strategies to stop what still runs."""
         return self._closed
+
+    @property
+    def hurried(self) -> bool:
+        """Tell whether what still runs is to be left or killed now, without any grace."""
+        return self._hurried
 
     def take(self) -> Task | None:
         """Give the next task, waiting for it if need be; None when there are no more."""
@@ -106,6 +113,11 @@ class TaskSource(ABC):
         self._closed = True
         self.wake()
 
+    def hurry(self) -> None:
+        """Close, and ask strategies to wait for nothing that still runs."""
+        self._hurried = True
+        self.close()
+
 
 class Feed(TaskSource):
     """Hand out the tasks of an upstream source, and those put beside them.
@@ -134,6 +146,11 @@ class Feed(TaskSource):
     def closed(self) -> bool:
         """Tell whether this feed or a source in front of it was closed."""
         return self._closed or (self._upstream is not None and self._upstream.closed)
+
+    @property
+    def hurried(self) -> bool:
+        """Tell whether this feed or a source in front of it was told to hurry."""
+        return self._hurried or (self._upstream is not None and self._upstream.hurried)
 
     def poll(self) -> Task | Wait | None:
         """Give what was put and is due, else what the upstream gives."""
@@ -190,6 +207,8 @@ class Feed(TaskSource):
 
     def put(self, task: Task, *, after: float = 0.0) -> None:
         """Hand out ``task``, again or for the first time, when ``after`` seconds are over."""
+        if task.attempt > 1:
+            orphan_children(task)
         with self._lock:
             self._out.pop(task.index, None)
             if after > 0:
@@ -227,3 +246,10 @@ class Feed(TaskSource):
         if self._upstream is not None:
             self._upstream.close()
         super().close()
+
+    def hurry(self) -> None:
+        """Hurry this feed and the upstream."""
+        self._hurried = True
+        if self._upstream is not None:
+            self._upstream.hurry()
+        self.close()

@@ -59,6 +59,13 @@ class Stages:
             if (stop := reference()) is not None:
                 stop()
 
+    def hurry(self) -> None:
+        """Ask those that can to wait for nothing that still runs."""
+        for stage in self._now():
+            hurry = getattr(stage, "hurry", None)
+            if hurry is not None:
+                hurry()
+
     def settle(self) -> None:
         """Wait until they are settled; the task that waits, if any, lends its slot meanwhile."""
         stages = self._now()

@@ -3,17 +3,19 @@
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from contextvars import copy_context
 from types import FunctionType, TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
 from stratagem.errors import LateBindingWarning, TaskCancelledError, TaskLostError
+from stratagem.family import Family
 from stratagem.intake import SequenceIntake
 from stratagem.invoke import callable_name, failed, invoke, is_awaitable
 from stratagem.loops import running_loop, running_on
-from stratagem.scope import Scope, current_task, run_scope
+from stratagem.scope import Scope, current_task, is_given_up, run_scope
+from stratagem.snapshot import Running
 from stratagem.source import TaskSource
 from stratagem.task import Outcome, Status, Task, raisable
 
@@ -48,6 +50,15 @@ class ExecutionStrategy(ABC):
         a batch for which ``run_tasks`` raises or answers wrongly is ``lost``.
         """
         return _stream_in_batches(self, tasks)
+
+    def running(self) -> Iterable[Running]:
+        """Tell which tasks have begun and not ended, on all streams, from any thread.
+
+        It is asked now and then, for whoever looks at a run; by default inner strategies tell,
+        and one without tells nothing.
+        """
+        for inner in inner_strategies(self).values():
+            yield from inner.running()
 
     def close(self) -> None:
         """Give back what the strategy holds: workers, loops, and its inner strategies."""
@@ -92,6 +103,16 @@ class ExecutionStrategy(ABC):
     def enforces_timeouts(self) -> bool:
         """Tell whether a task that runs past its timeout ends as ``timeout`` then."""
         return self._all_can("enforces_timeouts")
+
+    @property
+    def stop_grace(self) -> float | None:
+        """Tell how many seconds what runs gets when a run is stopped; None where that is unknown.
+
+        It is the attribute ``grace`` of the strategy, or the longest of its inner ones.
+        """
+        own: float | None = getattr(self, "grace", None)
+        graces = [inner.stop_grace for inner in inner_strategies(self).values()]
+        return max((one for one in (own, *graces) if one is not None), default=None)
 
     def _all_can(self, capability: str) -> bool:
         inner = inner_strategies(self).values()
@@ -176,25 +197,54 @@ def as_call(given: Any) -> Callable[[], Any]:
 class Batch:
     """Be callables that a strategy runs by itself, without an engine."""
 
-    def __init__(self, callables: Sequence[Callable[[], Any]], strategy: ExecutionStrategy) -> None:
+    def __init__(
+        self,
+        callables: Sequence[Callable[[], Any]],
+        strategy: ExecutionStrategy,
+        *,
+        is_nested: bool = False,
+    ) -> None:
+        self.is_nested = is_nested
         self._size = len(callables)
         outer, parent = run_scope.get(), current_task()
         self._prefix = "" if parent is None else f"{parent.key}/"
         with running_on(None):
             self._context = copy_context()
-        scope = Scope("" if outer is None else outer.run_id, lambda calls: Batch(calls, strategy))
+        run_id = "" if outer is None else outer.run_id
+        self._family = Family()
+        scope = Scope(run_id, lambda calls: Batch(calls, strategy, is_nested=True), self._family)
         self._context.run(run_scope.set, scope)
         self._source = SequenceIntake(callables, self._make)
         self._answers = strategy.stream(self._source)
+        self._outcomes: dict[int, Outcome] = {}
+        self._kin = None
+        if parent is not None and outer is not None:
+            self.parent_index = parent.index
+            self._kin = outer.family
+            self._kin.join(self)
+            if is_given_up():
+                self.stop()
 
     def _make(self, index: int, call: Callable[[], Any]) -> Task:
         return Task(
             index, f"{self._prefix}{index}", callable_name(call), call, context=self._context
         )
 
-    def stop(self) -> None:
+    @property
+    def succeeded(self) -> int:
+        """Count the tasks that succeeded in it, and in what they started."""
+        own = sum(outcome.ok for outcome in list(self._outcomes.values()))
+        return own + self._family.count_succeeded()
+
+    def stop(self, _why: str = "closed") -> None:
         """Start no further task, and cancel what can be cancelled."""
         self._source.close()
+        self._family.stop()
+
+    def hurry(self) -> None:
+        """Wait for nothing that runs."""
+        self._source.hurry()
+        self._family.hurry()
 
     def values(self) -> list[Any]:
         """Run to the end; give the values, or raise the first failure in time."""
@@ -202,13 +252,15 @@ class Batch:
 
     def results(self, *, return_exceptions: bool = False) -> list[Any]:
         """Run to the end; give the values, and with ``return_exceptions`` the errors too."""
-        outcomes: dict[int, Outcome] = {}
+        outcomes = self._outcomes
         failure: Outcome | None = None
         for outcome in self._answers:
             outcomes[outcome.index] = outcome
             if not (outcome.ok or return_exceptions or failure):
                 failure = outcome
                 self.stop()
+        if self._kin is not None:
+            self._kin.leave(self)
         if self._source.failure is not None:
             raise self._source.failure
         if failure is not None:

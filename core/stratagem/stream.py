@@ -4,6 +4,7 @@ import itertools
 import logging
 import threading
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -12,12 +13,15 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
+import attrs
+
 from stratagem.errors import (
     RunInterrupted,
     TaskCancelledError,
     TaskLostError,
 )
 from stratagem.expansion import ExpansionIntake
+from stratagem.family import Family
 from stratagem.intake import Intake, input_read_here, outside_of_inputs
 from stratagem.invoke import failed
 from stratagem.loops import running_on
@@ -26,10 +30,14 @@ from stratagem.opening import open_intake
 from stratagem.plan import Plan
 from stratagem.report import Report
 from stratagem.run import Announcer, Run
-from stratagem.scope import Children, Scope, run_scope
+from stratagem.scope import Children, Scope, is_given_up, run_scope
+from stratagem.signals import struck
+from stratagem.snapshot import Snapshot, running_tasks
 from stratagem.strategy import ExecutionStrategy
-from stratagem.task import Outcome, Status, Task, raisable
+from stratagem.task import Outcome, Status, Task
 from stratagem.threads import not_an_end
+from stratagem.verdict import type_name, verdict_on
+from stratagem.watch import Watch
 
 __all__ = ["Stream"]
 
@@ -47,6 +55,7 @@ class Stream(Iterator[Outcome]):
 
     Attributes:
         run: the run, as listeners see it.
+        ending: whether what is left to do is only to settle and to report.
     """
 
     def __init__(
@@ -56,8 +65,11 @@ class Stream(Iterator[Outcome]):
         run: Run,
         announcer: Announcer,
         open_children: Callable[[Sequence[Callable[[], Any]]], Children],
+        watch: Watch | None = None,
     ) -> None:
         self.run = run
+        self._strategy = strategy
+        self._watch = watch
         self._plan = plan
         self._announcer = announcer
         self._turn = threading.Lock()
@@ -65,6 +77,9 @@ class Stream(Iterator[Outcome]):
         self._begun = 0.0
         self._closing = False
         self._stopped: str | None = None
+        self._reason = ""
+        self._last_failure: Outcome | None = None
+        self._interrupt: BaseException | None = None
         self._interrupted_by: int | None = None
         self._failure: Exception | None = None
         self._succeeded = 0
@@ -72,9 +87,11 @@ class Stream(Iterator[Outcome]):
         self._handed_out: deque[Outcome] = deque(maxlen=plan.keep)
         self._kept_back: list[Outcome] = []
         self._report: Report | None = None
+        self._family = Family()
+        outer = run_scope.get()
         with running_on(None), outside_of_inputs():
-            context = copy_context()
-        context.run(run_scope.set, Scope(run.id, open_children))
+            self._context = context = copy_context()
+        context.run(run_scope.set, Scope(run.id, open_children, self._family))
         parent = None if run.parent is None else run.parent.key
         numbering = Numbering(plan, announcer, context, parent)
         self._ledger = numbering.ledger
@@ -87,7 +104,16 @@ class Stream(Iterator[Outcome]):
                 plan.items, numbering.make, context
             )
         self._answers = strategy.stream(self._intake)
-        self._over = False
+        self._over = self.ending = False
+        run._look = _weakly(self)
+        self._kin: Family | None = None
+        if run.parent is not None and outer is not None:
+            self.parent_index = run.parent.index
+            self.is_nested = plan.parent_key is not None
+            self._kin = outer.family
+            self._kin.join(self)
+            if is_given_up():
+                self.stop("parent_stopped")
 
     def __iter__(self) -> Self:
         """Give the stream itself."""
@@ -126,6 +152,8 @@ class Stream(Iterator[Outcome]):
         if reader is not None:
             reader.stages.add(self, self.stop)
         self._announcer.tell("stratagem_before_run")
+        if self._watch is not None and self._plan.stall_after is not None:
+            self._watch.add(self, self._plan.stall_after)
 
     def _settle(self, outcome: Outcome) -> Outcome | None:
         """Settle the task of an outcome; give the outcome as it is to be handed out, if it is."""
@@ -136,32 +164,55 @@ class Stream(Iterator[Outcome]):
         if self._expansion is not None:
             outcome = self._expansion.opened(outcome)
         handed_out = not self._closing
-        (self._handed_out if handed_out else self._kept_back).append(outcome)
         if outcome.status == OK:
+            (self._handed_out if handed_out else self._kept_back).append(outcome)
             self._succeeded += 1
             if self._announcer.after:
                 self._announcer.tell_end_of_task(task, outcome)
         else:
-            self._failures[outcome.status] += 1
-            self._announcer.tell_end_of_task(task, outcome)
-            self._note_failure(outcome)
+            outcome = self._looked_into(task, outcome)
+            self._settle_failure(task, outcome, handed_out=handed_out)
         if self._expansion is not None:
             self._expansion.grow(task)
         return outcome if handed_out else None
+
+    def _settle_failure(self, task: Task, outcome: Outcome, *, handed_out: bool) -> None:
+        (self._handed_out if handed_out else self._kept_back).append(outcome)
+        self._failures[outcome.status] += 1
+        self._announcer.tell_end_of_task(task, outcome)
+        self._note_failure(outcome)
 
     @property
     def _counts(self) -> Counter[Status]:
         succeeded = {OK: self._succeeded} if self._succeeded else {}
         return Counter(succeeded | self._failures)
 
+    def _looked_into(self, task: Task, outcome: Outcome) -> Outcome:
+        """Give a failed outcome as what it is: one that came of stopping the run is cancelled."""
+        if outcome.status != Status.ERROR:
+            self._family.orphan(outcome.index)
+            return outcome
+        is_struck = struck(task, outcome, shares_memory=self._strategy.shares_memory)
+        if is_struck and not self._closing:
+            self._interrupt = outcome.error
+        elif not is_struck and not (
+            self._closing and isinstance(outcome.error, TaskCancelledError)
+        ):
+            return outcome
+        error = TaskCancelledError(outcome.key, "the run was stopped while it ran")
+        error.__cause__ = outcome.error
+        return attrs.evolve(outcome, status=Status.CANCELLED, error=error)
+
     def _note_failure(self, outcome: Outcome) -> None:
+        self._last_failure = outcome
         if self._closing:
             return
-        if self._plan.on_error == "raise":
-            self._failure = raisable(outcome)
-            self.stop("on_error")
-        elif self._failures.total() == self._plan.max_errors:
-            self.stop("max_errors")
+        if self._interrupt is not None:
+            raise self._interrupt
+        verdict = verdict_on(outcome, self._plan, self._failures.total())
+        if verdict is not None:
+            self._reason, self._failure = verdict.reason, verdict.error
+            self.stop(verdict.stopped)
 
     def _end(self, *, wait: bool = True) -> None:
         """Settle what no answer came for, and make the report.
@@ -169,6 +220,7 @@ class Stream(Iterator[Outcome]):
         Args:
             wait: whether to wait for the streams that the input reads, which are stopped.
         """
+        self.ending = True
         for task in sorted(self._ledger.values(), key=lambda task: task.index):
             self._closing = True
             self._settle(self._unanswered(task))
@@ -177,13 +229,18 @@ class Stream(Iterator[Outcome]):
         if self._stopped == "closed" and whole:
             self._stopped = None
         if self._intake.failure is not None:
-            self._stopped = "input_failed"
+            struck_here = type(self._intake.failure) is KeyboardInterrupt
+            self._stopped = "interrupted" if struck_here else "input_failed"
         elif self._stopped is None and not self._read_to_its_end:
             self._stopped = self._intake.bound or "strategy_ended"
         self._report = self._make_report()
         if self._begun:
             self._announcer.tell("stratagem_after_run", report=self._report)
         self._intake.close()
+        if self._watch is not None:
+            self._watch.remove(self)
+        if self._kin is not None:
+            self._kin.leave(self)
         if wait:
             self._intake.settle_stages()
 
@@ -212,6 +269,7 @@ class Stream(Iterator[Outcome]):
             self._announcer.failures,
             self.run.id,
             self._intake.unfollowed,
+            self._reason,
         )
 
     def _finish(self) -> None:
@@ -223,22 +281,31 @@ class Stream(Iterator[Outcome]):
         if self._interrupted_by is not None:
             raise RunInterrupted(self._interrupted_by, self.report)
         error = self._intake.failure or self._failure
+        if error is None and self._stopped == "parent_stopped" and self.run.parent is not None:
+            why = "the task that started this run was stopped"
+            error = TaskCancelledError(self.run.parent.key, why)
         if error is not None:
             raise self._with_report(not_an_end(error))
 
     def _break_off(self, error: BaseException) -> None:
-        self.stop("interrupted" if isinstance(error, KeyboardInterrupt) else "strategy_failed")
-        if isinstance(error, KeyboardInterrupt):
-            self._hurry(error)
-        self._end(wait=not isinstance(error, KeyboardInterrupt))
+        self.ending = True
+        interrupted = isinstance(error, KeyboardInterrupt)
+        self.stop("interrupted" if interrupted else "strategy_failed")
+        try:
+            if interrupted:
+                self._settle_rest(error)
+        finally:
+            self._end(wait=not interrupted)
+        if interrupted and self._interrupted_by is not None:
+            raise RunInterrupted(self._interrupted_by, self.report) from error
         self._with_report(error)
 
-    def _hurry(self, interrupt: KeyboardInterrupt) -> None:
-        """Raise an interrupt where the strategy yielded, too, if it struck outside of it."""
-        throw = getattr(self._answers, "throw", None)
-        if throw is not None:
-            with suppress(BaseException):
-                throw(interrupt)
+    def _settle_rest(self, interrupt: BaseException) -> None:
+        """Settle what had ended when an interrupt struck, and give up what still runs."""
+        self.hurry()
+        with suppress(BaseException):  # what the strategy raises now: the interrupt goes first
+            for outcome in (*getattr(interrupt, "outcomes", ()), *self._answers):
+                self._settle(outcome)
 
     def _with_report(self, error: BaseException) -> BaseException:
         with suppress(AttributeError):  # an exception with slots; its report stays with the stream
@@ -262,6 +329,17 @@ class Stream(Iterator[Outcome]):
             self._stopped = why
         self._closing = True
         self._intake.close()
+        self._family.stop()
+
+    def hurry(self) -> None:
+        """Ask a run that is being stopped, from any thread, to wait for nothing that still runs."""
+        self.stop("interrupted")
+        if not self._over:
+            self._intake.hurry()
+            self._family.hurry()
+            stages = getattr(self._intake, "stages", None)
+            if stages is not None:
+                stages.hurry()
 
     def close(self) -> None:
         """Stop the run, from any thread, and wait until everything announced is settled.
@@ -295,6 +373,9 @@ class Stream(Iterator[Outcome]):
                     self._settle(outcome)
             elif (close := getattr(self._answers, "close", None)) is not None:
                 close()
+        except KeyboardInterrupt as interrupt:
+            self._settle_rest(interrupt)
+            raise
         finally:
             self._end(wait=self._stopped != "dropped")
 
@@ -306,6 +387,47 @@ class Stream(Iterator[Outcome]):
         unless there were more than ``keep`` (10,000) of them; ``counts`` are always of all.
         """
         return self._make_report() if self._report is None else self._report
+
+    def snapshot(self) -> Snapshot:
+        """Say what the run is doing right now, or was when it ended; from any thread."""
+        begun = self._begun
+        report = self._report
+        running = () if self._over else running_tasks(self._strategy, self._context)
+        return Snapshot(
+            self.run.id,
+            self.run.name,
+            self.run.total,
+            max(0, len(self._ledger) - len(running)),
+            running,
+            self._counts,
+            report.seconds if report else time.perf_counter() - begun if begun else 0.0,
+            self._stopped,
+            self._strategy.stop_grace,
+            self._awaits_input,
+            not (self._reader or self._over),
+            tuple(child.snapshot() for child in self._family.members if isinstance(child, Stream)),
+        )
+
+    @property
+    def _awaits_input(self) -> bool:
+        starved = getattr(self._intake, "_starved", False)
+        return starved and not (self._intake.exhausted or self._closing)
+
+    @property
+    def succeeded(self) -> int:
+        """Count the tasks that succeeded, and those in the runs that they started."""
+        return self._succeeded + self._family.count_succeeded()
+
+    @property
+    def failed(self) -> int:
+        """Count the tasks that failed."""
+        return self._failures.total()
+
+    @property
+    def last_error(self) -> str:
+        """Name the type of the error of the last failure."""
+        last = self._last_failure
+        return "" if last is None or last.error is None else type_name(last.error)
 
     def collect(self) -> Report:
         """Read the stream to its end.
@@ -347,6 +469,18 @@ class Stream(Iterator[Outcome]):
         if self._turn.acquire(blocking=False):
             self._reader = get_ident()
             self._drain()
+
+
+def _weakly(stream: Stream) -> Callable[[], Snapshot]:
+    """Ask a stream without keeping it: a listener may hold its run for long."""
+    reference = weakref.ref(stream)
+    last = Snapshot(stream.run.id, stream.run.name, stream.run.total)
+
+    def look() -> Snapshot:
+        there = reference()
+        return last if there is None else there.snapshot()
+
+    return look
 
 
 def _log_stray(outcome: Outcome) -> None:

@@ -114,6 +114,12 @@ def _map(
     max_errors: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Stop when so many tasks have failed.")
     ] = None,
+    stop_on_auth: Annotated[
+        bool,
+        typer.Option(
+            "--stop-on-auth", help="Stop at the first HTTP status 401 or 403: the key is wrong."
+        ),
+    ] = False,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Read the first N items only.")
     ] = None,

@@ -28,8 +28,10 @@ from stratagem.cli.tally import Tally
 from stratagem.engine import Engine, Options
 from stratagem.errors import RunInterrupted, StratagemError
 from stratagem.signals import interruptible
+from stratagem.snapshot import stopping
 from stratagem.stream import Stream
 from stratagem.task import Outcome
+from stratagem.terminal import authentication_failed
 
 __all__ = ["MapRequest", "run_map"]
 
@@ -47,6 +49,7 @@ class MapRequest:
     tag: list[str] | None = None
     timeout: float | None = None
     max_errors: int | None = None
+    stop_on_auth: bool = False
     limit: int | None = None
     log: str | None = None
     progress: bool | None = None
@@ -79,6 +82,7 @@ def _open_stream(
     options: Options = {
         "strategy": request.strategy,
         "max_errors": request.max_errors,
+        "stop_on": authentication_failed if request.stop_on_auth else None,
         "timeout": request.timeout,
         "key": None if request.key is None else itemgetter(request.key),
         "tags": request.tag,
@@ -89,6 +93,9 @@ def _open_stream(
     items = source.items(request.key, request.limit)
     if request.log is None:  # the summary says what failed; a line a task would bury it
         logging.getLogger("stratagem").setLevel(logging.ERROR)
+        logging.getLogger("stratagem.watch").setLevel(
+            logging.ERROR if request.quiet else logging.WARNING
+        )
     try:
         stream = engine.stream_map(function, items, **options)
     except (StratagemError, ValueError, TypeError) as error:
@@ -117,6 +124,8 @@ class _Delivery:
         self._writer = writer
         self._request = request
         self._tally = Tally()
+        self._shows_progress = _wants_progress(request)
+        self._hurried = False
         self._order = None if request.unordered else InOrder(writer.write)
 
     def finish(self) -> int:
@@ -127,29 +136,41 @@ class _Delivery:
             return self._explain(error)
         except RunInterrupted as interruption:
             name = signal.Signals(interruption.signum).name
-            self._say_summary(f"interrupted by {name}")
+            self._say_summary(f"interrupted by {name}" + ", twice" * self._hurried)
             return 128 + interruption.signum
         except KeyboardInterrupt:
-            self._say_summary("interrupted twice")
+            self._say_summary("interrupted")
             return EXIT_INTERRUPTED
         except (CommandError, StratagemError) as error:
             self._say_summary("stopped by bad input")
             say(str(error))
             return EXIT_BAD_INPUT
-        self._say_summary(_REASONS.get(self._stream.report.stopped or ""))
+        report = self._stream.report
+        self._say_summary(report.reason or _REASONS.get(report.stopped or ""))
         return EXIT_TASKS_FAILED if self._tally.failed else 0
 
     def _run(self) -> None:
-        with interruptible(self._interrupt):
+        with interruptible(self):
             try:
                 self._deliver_all()
             finally:
                 self._deliver_rest()
 
-    def _interrupt(self, signum: int) -> None:
-        if sys.stderr is not None and sys.stderr.isatty():
-            say("stopping; what runs has a moment to end, interrupt again to leave it")
+    @property
+    def ending(self) -> bool:
+        """Tell whether the run needs no push to end."""
+        return self._stream.ending
+
+    def interrupt(self, signum: int) -> None:
+        """Begin no further task, and say what is waited for."""
         self._stream.interrupt(signum)
+        if not (self._request.quiet or self._shows_progress):
+            say(stopping(self._stream.run.snapshot(), "interrupted"))
+
+    def hurry(self) -> None:
+        """Wait for no task any more."""
+        self._hurried = True
+        self._stream.hurry()
 
     def _deliver_all(self) -> None:
         for outcome in self._stream:

@@ -14,6 +14,7 @@ import attrs
 
 from stratagem import (
     Outcome,
+    Running,
     Status,
     StreamingStrategy,
     Task,
@@ -77,6 +78,16 @@ class AsyncStrategy(StreamingStrategy):
         stream = _LoopStream(self, tasks, calling_loop())
         self._streams.add(stream)
         return outcomes_of(stream, self.grace)
+
+    def running(self) -> list[Running]:
+        """Tell which tasks have begun and not ended, on all streams, from any thread."""
+        now = _clock()
+        return [
+            Running(task, now - runner.began, WORKER)
+            for stream in list(self._streams)
+            for runner in list(stream._runners)
+            if (task := runner.task) is not None
+        ]
 
     def close(self) -> None:
         """Stop the streams that are open, and let loop and threads go."""

@@ -6,6 +6,7 @@ Argument values, results, messages of errors and locals are never logged.
 """
 
 import logging
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,10 +43,21 @@ def _logger_for(run: Run) -> logging.Logger:
         logger = logger.getChild(logging.getLevelName(level).lower())
         logger.setLevel(level)
     if not logger.hasHandlers():
-        handler = logging.StreamHandler()
+        handler = _Stderr()
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
     return logger
+
+
+class _Stderr(logging.Handler):
+    """Write to what ``sys.stderr`` is by then: a progress display may stand in front of it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
+        except Exception:  # noqa: BLE001 - as logging has it: a line that cannot be written costs nothing
+            self.handleError(record)
 
 
 def _level(asked: str | bool) -> int:  # noqa: FBT001 - it is what the caller gave

@@ -15,6 +15,7 @@ import attrs
 from stratagem import (
     AbandonedThreadsError,
     Outcome,
+    Running,
     Status,
     StreamingStrategy,
     Task,
@@ -79,6 +80,16 @@ class ThreadPoolStrategy(StreamingStrategy):
         stream = _ThreadStream(self, tasks)
         self._streams.add(stream)
         return outcomes_of(stream, self.grace)
+
+    def running(self) -> list[Running]:
+        """Tell which tasks have begun and not ended, on all streams, from any thread."""
+        now = monotonic()
+        return [
+            Running(task, now - seat.began, "" if seat.thread is None else seat.thread.name)
+            for stream in list(self._streams)
+            for seat in list(stream._seats)
+            if (task := seat.task) is not None
+        ]
 
     def close(self) -> None:
         """Stop the streams that are open, and let threads and loop go."""

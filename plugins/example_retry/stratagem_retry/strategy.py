@@ -8,6 +8,7 @@ from attrs import evolve
 from tenacity import RetryCallState, Retrying, wait_exponential, wait_random
 
 from stratagem import ExecutionStrategy, Feed, Outcome, StreamingStrategy, Task, TaskSource
+from stratagem.terminal import find_stop
 from stratagem_retry.errors import ErrorChoice, chooser, retry_after
 
 __all__ = ["RetryStrategy"]
@@ -28,7 +29,8 @@ class RetryStrategy(StreamingStrategy):
             ``"openai.RateLimitError"``), several of either, or a function of the error.
             By default every ``Exception`` but those that a further attempt can't mend:
             a task that can't be pickled, or an HTTP status such as 401 or 404.
-            A task that has cost two workers is not tried again in any case.
+            A task that has cost two workers, or that raises ``StopRun``, is not tried again
+            in any case.
         wait_initial: seconds before the second attempt; each further wait is twice as long.
         wait_max: seconds that a wait has at the most, jitter aside.
         wait_jitter: each wait is longer by up to so many seconds, at random.
@@ -84,6 +86,7 @@ class RetryStrategy(StreamingStrategy):
             outcome.ok
             or task.attempt >= self.attempts
             or outcome.status == "cancelled"
+            or find_stop(outcome.error) is not None
             or not self._chosen(outcome.error)
         )
 
