@@ -5,11 +5,12 @@ import selectors
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from multiprocessing.context import BaseContext
 from pickle import loads
 from typing import TYPE_CHECKING, Any
 
-from stratagem import Outcome, Status, Task
+from stratagem import Outcome, Running, Status, Task
 from stratagem.errors import WorkerStartError
 from stratagem.invoke import failed, succeeded
 from stratagem.strategy import cancelled
@@ -32,6 +33,8 @@ TICK = 0.005
 LONG_TASK = 0.02
 FAILED_STARTS = 3
 EXIT_SECONDS = 2.0
+LONGEST_SLEEP = 86_400.0
+"""A selector sleeps for some weeks at the most."""
 
 
 class Dispatcher:
@@ -107,6 +110,14 @@ class Dispatcher:
         if bell is not None:
             bell.ring()
 
+    def running(self) -> Iterator[Running]:
+        """Tell which tasks run now."""
+        now = time.monotonic()
+        for worker in list(self._workers):
+            number, began = worker.ring.running()
+            if (sent := worker.sent.get(number)) is not None:
+                yield Running(sent[1], now - began, worker.name)
+
     def close(self) -> None:
         """End every worker, and wait for it."""
         with self._lock:
@@ -172,7 +183,9 @@ class Dispatcher:
                     began = began if number in worker.sent else time.monotonic()
                     moments.append(began + task.timeout)
         soonest = min(moments, default=float("inf"))
-        return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
+        if soonest == float("inf"):
+            return None
+        return min(max(0.0, soonest - time.monotonic()), LONGEST_SLEEP)
 
     def _deal(self, selector: selectors.BaseSelector) -> None:
         """Give slots to parents whose children are done, then tasks to workers that have room."""

@@ -16,6 +16,7 @@ import attrs
 
 from stratagem import (
     Outcome,
+    Running,
     Status,
     StreamingStrategy,
     Task,
@@ -116,6 +117,10 @@ class ProcessPoolStrategy(StreamingStrategy):
         stream = ProcessStream(tasks, self._dispatcher)
         self._streams.add(stream)
         return outcomes_of(stream, self.grace)
+
+    def running(self) -> list[Running]:
+        """Tell which tasks run in workers now; those that wait there in a batch do not."""
+        return list(self._dispatcher.running())
 
     def close(self) -> None:
         """Stop the streams that are open, and end every worker."""
