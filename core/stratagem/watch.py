@@ -86,6 +86,8 @@ class Watch:
         """Watch a run no more."""
         with self._changed:
             self._entries.pop(id(run), None)
+            if not self._entries:  # the thread may go soon
+                self._changed.notify()
 
     def close(self) -> None:
         """Watch nothing any more, and wait for the thread to go."""

@@ -109,6 +109,7 @@ class _Runner:
     Attributes:
         slot: the slot that it holds.
         task: what it runs; None between tasks.
+        due: what it is to run first, until its job begins.
         job: the asyncio task that it is.
         started_at: when its task began, in seconds since the epoch.
         began: the same in ``time.perf_counter()``.
@@ -122,6 +123,7 @@ class _Runner:
 
     slot: Slot
     task: Task | None = None
+    due: Task | None = None
     job: "asyncio.Task[None] | None" = None
     started_at: float = 0.0
     began: float = 0.0
@@ -305,13 +307,17 @@ class _LoopStream:
 
     def _start(self, runner: _Runner, task: Task) -> None:
         context = (self._base if task.context is None else task.context).copy()
-        runner.cancels, runner.status = 0, None
+        runner.cancels, runner.status, runner.due = 0, None, task
         runner.job = self._loop.create_task(self._run(runner, task), context=context)
 
     async def _run(self, runner: _Runner, task: Task) -> None:  # noqa: C901, PLR0911 - one frame
         """Run ``task`` and what can be taken after it, until this context differs or it must go."""
         base, slot, put, slots = task.context, runner.slot, self.outbox.put, self._slots
         loop = asyncio.get_running_loop()
+        with self._claiming:
+            if runner.job is not asyncio.current_task():  # it has moved to another loop
+                return
+            runner.due = None
         if self.tasks.closed:
             put(cancelled(task, BEFORE_IT_BEGAN))
             self._leave(runner)
@@ -470,7 +476,16 @@ class _LoopStream:
         if ours and self._strategy.own_loop.loop is not blocked:
             self._use_loop()
             self._pump_due, self._wake_timer = False, None
+            for runner in list(self._runners):
+                if runner.due is not None and runner.runs_on(blocked):
+                    self._post(self._loop, self._start_here, runner, runner.due)
             self.wake()
+
+    def _start_here(self, runner: _Runner, task: Task) -> None:
+        """Begin on this loop what has not begun on one that is held up."""
+        with self._claiming:
+            if runner.due is task:
+                self._start(runner, task)
 
     def _cancel_all(self) -> None:
         loop = asyncio.get_running_loop()
