@@ -17,7 +17,10 @@ from benchmarks.machine import this_machine
 from benchmarks.page import PageError, markdown, plain, read_page, with_tables
 from benchmarks.rounds import ContenderError, run_alone, run_contest
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="they run on Linux and macOS")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(os.name != "posix", reason="they run on Linux and macOS"),
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {

@@ -132,7 +132,7 @@ def test_who_stops_waiting_leaves_the_queue(name):
     assert asyncio.run(asyncio.wait_for(main(), PATIENCE)) == "had it"
 
 
-@pytest.mark.parametrize("spec", ["threads(max_workers=2)", "processes(max_workers=2)"])
+@pytest.mark.parametrize("spec", ["threads(max_workers=2)", "processes(max_workers=1)"])
 def test_a_place_comes_back_whatever_the_call_does(engine, name, spec):
     """After a call that raises, and one that is over its deadline, others have the place."""
     budget = Budget(name, 1)

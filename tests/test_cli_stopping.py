@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
+pytestmark = pytest.mark.once
+
 PATIENCE = 60.0
 SOON = 5.0
 FUNCTIONS = """

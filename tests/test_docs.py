@@ -18,6 +18,8 @@ import stratagem
 from stratagem import Engine
 from stratagem.plugins import hook_names
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINKING = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md"]

@@ -12,6 +12,8 @@ import pytest
 import stratagem
 from stratagem import Engine
 
+pytestmark = pytest.mark.once
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SPECS = ["sequential", "threads(max_workers=4)", "processes(max_workers=2)", "asyncio"]
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 pytest.importorskip("bm25s")
 pytest.importorskip("Stemmer")
 

@@ -10,7 +10,7 @@ from stratagem import Engine
 
 TASKS = 2_000
 EVERY = 200  # one in 200 hangs: 0.5 %
-TIMEOUT = 1.0
+TIMEOUT = 2.0
 GRACE = 1.0
 MOST = 30.0
 forever = threading.Event()

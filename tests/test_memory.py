@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 PROGRAM = """
 import itertools, sys
 import psutil

@@ -121,7 +121,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("method", METHODS)
 def test_a_worker_that_does_not_get_ready_is_killed_and_says_where_it_stood(start_script, method):
     """The deadline of the start ends it; its stack of that moment stands in the error."""
-    process = start_script(HANGING, method, 3)
+    process = start_script(HANGING, method, 2)
     printed, complaints = process.communicate(timeout=PATIENCE)
     pids = [line for line in printed.splitlines() if line.isdigit()]
 

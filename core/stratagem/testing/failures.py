@@ -1,6 +1,7 @@
 """Tasks that raise, in every way there is; at module level so that they travel by name."""
 
 import asyncio
+import gc
 import sys
 
 __all__ = [
@@ -122,4 +123,9 @@ async def raise_cancelled_async() -> None:
 
 def recurse_for_ever() -> None:
     """Call itself until Python has enough of it."""
-    recurse_for_ever()
+    gc.collect()  # no garbage of others is to be finalized where there is no stack left for that
+    _recurse()
+
+
+def _recurse() -> None:
+    _recurse()

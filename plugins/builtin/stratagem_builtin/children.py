@@ -10,7 +10,7 @@ import attrs
 from stratagem import NestingError, TransportError, current_task
 from stratagem.transport import decode, decode_error, encode
 
-__all__ = ["Family", "RemoteChildren"]
+__all__ = ["RemoteChildren", "RemoteFamily"]
 
 
 @attrs.define(eq=False)
@@ -29,7 +29,7 @@ class _Wait:
         return answer
 
 
-class Family:
+class RemoteFamily:
     """Ask the parent process to run children, and hand out what it answers.
 
     Args:
@@ -82,7 +82,7 @@ class Family:
 class RemoteChildren:
     """Be a nested run that the parent process runs on all workers."""
 
-    def __init__(self, family: Family, task: int, pickled: bytes) -> None:
+    def __init__(self, family: RemoteFamily, task: int, pickled: bytes) -> None:
         self._family = family
         self._nest = family.next_number()
         self._task = task

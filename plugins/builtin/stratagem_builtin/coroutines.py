@@ -310,8 +310,11 @@ class _LoopStream:
         runner.cancels, runner.status, runner.due = 0, None, task
         runner.job = self._loop.create_task(self._run(runner, task), context=context)
 
-    async def _run(self, runner: _Runner, task: Task) -> None:  # noqa: C901, PLR0911 - one frame
-        """Run ``task`` and what can be taken after it, until this context differs or it must go."""
+    async def _run(self, runner: _Runner, task: Task) -> None:  # noqa: C901, PLR0911, PLR0912
+        """Run ``task`` and what can be taken after it, until this context differs or it must go.
+
+        It is one function, since a second frame for each task would cost as much again.
+        """
         base, slot, put, slots = task.context, runner.slot, self.outbox.put, self._slots
         loop = asyncio.get_running_loop()
         with self._claiming:

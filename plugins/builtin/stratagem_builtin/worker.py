@@ -29,7 +29,7 @@ from stratagem.invoke import call_as_current, is_awaitable, without_own_frames
 from stratagem.scope import Scope, run_scope
 from stratagem.transport import decode, encode, encode_error, safe_repr
 from stratagem_builtin.birth import Preparation, get_ready, preparation_of_main
-from stratagem_builtin.children import Family
+from stratagem_builtin.children import RemoteFamily
 from stratagem_builtin.descent import adopt_orphans, kill_descendants
 from stratagem_builtin.forwarding import forward_logs
 from stratagem_builtin.initializer import Initializer, keep_state
@@ -141,7 +141,7 @@ class _Worker:
         self._functions: dict[int, bytes] = {}
         self._loaded: dict[int, Callable[[Any], Any]] = {}
         self._runner: asyncio.Runner | None = None
-        self._family = Family(self.send, self._running_task)
+        self._family = RemoteFamily(self.send, self._running_task)
         self._places = RemotePlaces(self.send)
         self._name = f"pid-{os.getpid()}"
         self._told_at = 0.0

@@ -3,7 +3,7 @@
 import pytest
 
 from stratagem.testing import StrategyConformance
-from stratagem_builtin import AsyncStrategy, SequentialStrategy, ThreadPoolStrategy
+from stratagem_builtin import AsyncStrategy, ThreadPoolStrategy
 from stratagem_hybrid import HybridStrategy, Route, hybrid
 
 
@@ -19,26 +19,14 @@ def by_turns():
     )
 
 
-def in_order():
-    """Make a strategy of which one route cannot stop a task."""
-    return HybridStrategy(
-        [Route("odd", lambda task: task.index % 2, SequentialStrategy())],
-        ThreadPoolStrategy(2, grace=0.5),
-    )
-
-
 SPECS = {
     "default": "hybrid(threads(grace=0.5), coroutines=asyncio(grace=0.5), "
     "cpu=processes(max_workers=2, grace=0.5))",
     "narrow": "hybrid(threads(max_workers=1, grace=0.5), "
     "coroutines=asyncio(max_concurrency=1, grace=0.5), look_ahead=1)",
-    "processes": "hybrid(processes(max_workers=2, grace=0.5), coroutines=None, cpu=None)",
-    "around retry": "hybrid(retry(threads(grace=0.5), wait_initial=0.01, wait_jitter=0), "
-    "coroutines=retry(asyncio(grace=0.5), wait_initial=0.01, wait_jitter=0))",
     "in retry": "retry(hybrid(threads(grace=0.5), coroutines=asyncio(grace=0.5)), attempts=2, "
     "wait_initial=0.01, wait_jitter=0)",
     "by turns": by_turns,
-    "in order": in_order,
 }
 
 
