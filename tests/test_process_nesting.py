@@ -229,6 +229,30 @@ def test_a_child_knows_its_run_and_its_key(engine):
     assert report.values == [(True, True, "0/0", "0")]
 
 
+def test_a_snapshot_shows_parents_that_wait_and_children_at_work(engine, tmp_path):
+    """Both are running, each in its worker, the children in a run below that of their parent."""
+
+    def child(number):
+        until((tmp_path / "go on").exists)
+        return number
+
+    def parent(number):
+        return nested([partial(child, number), partial(child, number + 1)])
+
+    stream = engine.stream_map(parent, [7], key=str, strategy="processes(max_workers=2)")
+    reader = start(list, stream)
+    until(lambda: sum(len(below.running) for below in stream.run.snapshot().descendants) == 2)
+    during = stream.run.snapshot()
+    (tmp_path / "go on").touch()
+    reader.join(PATIENCE)
+    (below,) = during.nested
+    shown = [task.key for task in (*during.running, *below.running)]
+
+    assert sorted(shown) == ["7", "7/0", "7/1"]
+    assert len({*during.workers, *below.workers}) == 3
+    assert (stream.run.snapshot().running, stream.run.snapshot().done) == ((), 1)
+
+
 def test_a_wrapper_runs_the_children_too(engine, tmp_path):
     """A child that fails once is tried again, since ``retry`` runs the parent."""
 
