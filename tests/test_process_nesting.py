@@ -298,6 +298,19 @@ def test_an_awaitable_cannot_be_a_child_of_another_process(engine):
     assert "pass what makes it, such as `functools.partial(ask, question)`" in report.values[0]
 
 
+@pytest.mark.parametrize("spec", ["threads", "asyncio", "processes(max_workers=1)"])
+def test_a_strategy_does_not_travel_and_says_what_to_do(engine, spec):
+    """A task that holds a strategy object is told of ``nested`` before it is sent."""
+    with engine.strategy(spec) as strategy:
+        report = engine.map(
+            lambda item: strategy.run_tasks([partial(abs, item)]), [1], strategy="processes"
+        )
+
+    assert isinstance(report[0].error, TransportError)
+    assert "stays in its process" in str(report[0].error)
+    assert "`stratagem.nested`" in str(report[0].error)
+
+
 def test_another_strategy_within_a_worker_has_its_own_limit(engine, journal):
     """A task in a worker may run coroutines by ``asyncio``, as many at once as that says."""
 

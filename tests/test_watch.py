@@ -8,7 +8,7 @@ import time
 import pytest
 
 import stratagem
-from stratagem import Engine, RunningTask, Snapshot, Status
+from stratagem import Budget, Engine, RunningTask, Snapshot, Status
 from stratagem.watch import Watch, what_is_waited_for
 
 PATIENCE = 20.0
@@ -97,6 +97,19 @@ def test_a_consumer_that_does_not_read_is_named(engine, stalls):
         until(stalls)
 
     assert "nobody reads its outcomes" in stalls()[0]
+
+
+def test_a_budget_that_has_no_place_is_named(engine, stalls):
+    """Tasks that run may do nothing but wait for a call that others make."""
+    budget = Budget("a budget that stalls", 1)
+
+    def work(_item):
+        with budget:
+            until(stalls)
+
+    engine.map(work, range(3), strategy="threads(max_workers=3)", stall_after=SOON)
+
+    assert "2 calls wait for the budget 'a budget that stalls'; 3 running: " in stalls()[0]
 
 
 def test_it_is_said_once_for_each_doubling(engine, stalls):
@@ -208,4 +221,4 @@ def test_a_dropped_run_is_forgotten():
 )  # fmt: skip
 def test_what_is_waited_for_is_said_in_few_words(snapshot, failed, said):
     """Each reason there may be is named, the likeliest first."""
-    assert what_is_waited_for(snapshot, failed, "E") == said
+    assert what_is_waited_for(snapshot, failed, "E", {}) == said

@@ -276,6 +276,18 @@ class Batch:
         return outcome.value if outcome.error is None else outcome.error
 
 
+def stays_here(strategy: ExecutionStrategy) -> NoReturn:
+    """Refuse to be pickled, as the ``__reduce__`` of a strategy that holds threads or processes.
+
+    Raises:
+        TypeError: always, saying what a task elsewhere does instead.
+    """
+    raise TypeError(
+        f"a {type(strategy).__name__} stays in its process; a task in another one has its "
+        "children run by `stratagem.nested`, or names a strategy by a spec"
+    )
+
+
 class Attempt:
     """Call a task where ``run_tasks`` pleases, giving its outcome and never raising."""
 

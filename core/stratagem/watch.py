@@ -4,10 +4,12 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from typing import Protocol
 
 import attrs
 
+from stratagem.budget import waiting
 from stratagem.snapshot import RunningTask, Snapshot
 
 __all__ = ["STALL_AFTER", "Watch", "Watched", "what_is_waited_for"]
@@ -143,17 +145,20 @@ def _look(entry: _Entry, run: Watched) -> None:
             now - entry.since,
             snapshot.run_id,
             snapshot.name or "callables",
-            what_is_waited_for(snapshot, run.failed - entry.failed, run.last_error),
+            what_is_waited_for(snapshot, run.failed - entry.failed, run.last_error, waiting()),
         )
 
 
-def what_is_waited_for(snapshot: Snapshot, failed: int, last_error: str) -> str:
+def what_is_waited_for(
+    snapshot: Snapshot, failed: int, last_error: str, budgets: Mapping[str, int]
+) -> str:
     """Say in a few words why a run may have come to a stand.
 
     Args:
         snapshot: what it is doing.
         failed: how many tasks have failed since the last success.
         last_error: the type of the last error.
+        budgets: how many calls of this program wait for a place of which budget.
     """
     nested = [task for child in snapshot.descendants for task in child.running]
     said = [
@@ -161,6 +166,7 @@ def what_is_waited_for(snapshot: Snapshot, failed: int, last_error: str) -> str:
         f"it is being stopped ({snapshot.stopped})" * bool(snapshot.stopped),
         "nobody reads its outcomes" * snapshot.awaits_reader,
         "its input gives nothing" * snapshot.awaits_input,
+        *(f"{count} calls wait for the budget {name!r}" for name, count in budgets.items()),
         _those_that_run("running", snapshot.running),
         f"{snapshot.taken} taken and not known to run" * bool(snapshot.taken),
         _those_that_run("nested", tuple(sorted(nested, key=_seconds, reverse=True))),

@@ -30,7 +30,7 @@ from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
 from stratagem.scope import current_hold
 from stratagem.slots import Slot, Slots, depth_below
-from stratagem.strategy import cancelled
+from stratagem.strategy import cancelled, stays_here
 from stratagem.threads import Clock, Crew
 from stratagem_builtin.loop_watch import LoopWatch, log_blocked
 
@@ -62,6 +62,7 @@ class AsyncStrategy(StreamingStrategy):
 
     shares_memory = True
     enforces_timeouts = True
+    __reduce__ = stays_here
 
     def __init__(self, max_concurrency: int = 100, *, grace: float = 5.0) -> None:
         self.max_concurrency = require_count("max_concurrency", max_concurrency)

@@ -29,7 +29,7 @@ from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
 from stratagem.scope import current_hold, run_scope
 from stratagem.slots import depth_below
-from stratagem.strategy import cancelled
+from stratagem.strategy import cancelled, stays_here
 from stratagem.transport import encode, without_frames
 from stratagem_builtin.dispatcher import Dispatcher
 from stratagem_builtin.forking import warn_of_threads
@@ -73,6 +73,7 @@ class ProcessPoolStrategy(StreamingStrategy):
     can_kill = True
     isolates_crashes = True
     enforces_timeouts = True
+    __reduce__ = stays_here
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ from stratagem.options import require_count, require_seconds
 from stratagem.outbox import Outbox
 from stratagem.scope import current_hold
 from stratagem.slots import Slot, Slots, depth_below
-from stratagem.strategy import cancelled
+from stratagem.strategy import cancelled, stays_here
 from stratagem.threads import Clock, Crew, stack_of
 
 __all__ = ["ThreadPoolStrategy"]
@@ -60,6 +60,7 @@ class ThreadPoolStrategy(StreamingStrategy):
 
     shares_memory = True
     enforces_timeouts = True
+    __reduce__ = stays_here
 
     def __init__(
         self, max_workers: int = 8, *, grace: float = 5.0, max_abandoned: int = 64
