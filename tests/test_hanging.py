@@ -8,6 +8,8 @@ import pytest
 
 from stratagem import Engine
 
+pytestmark = pytest.mark.once
+
 TASKS = 2_000
 EVERY = 200  # one in 200 hangs: 0.5 %
 TIMEOUT = 2.0

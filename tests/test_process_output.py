@@ -5,6 +5,8 @@ from collections import Counter
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 PATIENCE = 60.0
 METHODS = ["fork", "forkserver", "spawn"]
 

@@ -11,6 +11,8 @@ import stratagem
 from stratagem import Budget, Engine, RunningTask, Snapshot, Status
 from stratagem.watch import Watch, what_is_waited_for
 
+pytestmark = pytest.mark.once
+
 PATIENCE = 20.0
 SOON = 0.2
 
