@@ -3,11 +3,13 @@
 import json
 import logging
 import sys
+from functools import partial
 
 import cloudpickle
 import pytest
 
 from stratagem import Engine, nested
+from stratagem.testing import tasks
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
@@ -106,6 +108,20 @@ def test_a_run_that_nobody_asked_to_log_is_quiet_but_for_failures(engine, caplog
     assert quiet == []
     assert events(caplog) == ["task_failed"]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@pytest.mark.parametrize("level", ["error", "critical"])
+def test_a_run_can_be_asked_to_be_quiet_of_failures_too(engine, caplog, level):
+    """Neither its tasks that fail nor those nested in it are a line; other runs still speak."""
+
+    def parent(number):
+        return nested([partial(tasks.fail_at_three, number)])
+
+    engine.map(parent, [3, 4], strategy="threads", log=level)
+    quiet = list(caplog.records)
+    engine.map(tasks.fail_at_three, [3], strategy="threads")
+
+    assert (quiet, len(caplog.records)) == ([], 1)
 
 
 def test_the_counts_of_the_run_stand_in_its_last_line(engine, caplog):

@@ -34,12 +34,12 @@ def stratagem_listeners(run: Run) -> Iterable[object]:
 
 
 def _logger_for(run: Run) -> logging.Logger:
-    """Give the logger of a run: one below ``stratagem`` where that would let less through."""
+    """Give the logger of a run: one below ``stratagem`` where that has another level."""
     logger = logging.getLogger(LOGGER)
     if not run.log:
         return logger
     level = _level(run.log)
-    if not logger.isEnabledFor(level):
+    if not logger.isEnabledFor(level) or level > logging.WARNING:
         logger = logger.getChild(logging.getLevelName(level).lower())
         logger.setLevel(level)
     if not logger.hasHandlers():

@@ -556,7 +556,8 @@ def test_a_rule_that_raises_ends_the_run(engine):
 
 
 INTERRUPTED = """
-import asyncio, time, stratagem
+import asyncio, signal, time, stratagem
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
 def block():
     print("begun", flush=True)
     time.sleep(60)
@@ -579,6 +580,8 @@ def test_a_second_interrupt_waits_for_no_route():
     program = subprocess.Popen(
         [sys.executable, "-u", "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True
     )
+    last_call = threading.Timer(PATIENCE, program.kill)
+    last_call.start()
     try:
         begun = [program.stdout.readline() for _ in range(2)]
         program.send_signal(signal.SIGINT)
@@ -586,6 +589,7 @@ def test_a_second_interrupt_waits_for_no_route():
         program.send_signal(signal.SIGINT)
         printed, _ = program.communicate(timeout=PATIENCE)
     finally:
+        last_call.cancel()
         program.kill()
         program.communicate()
 
