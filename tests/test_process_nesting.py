@@ -11,6 +11,7 @@ from pathlib import Path
 
 import attrs
 import cloudpickle
+import psutil
 import pytest
 
 from stratagem import (
@@ -23,6 +24,7 @@ from stratagem import (
     run,
 )
 from stratagem.testing import EventRecorder, tasks
+from stratagem_builtin import dispatcher
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
@@ -98,6 +100,27 @@ def test_ten_runs_within_each_other_need_one_slot(engine):
     report = engine.map(descend, [10], strategy="processes(max_workers=1)")
 
     assert len(set(report.values[0])) == 11
+
+
+def test_workers_that_took_the_place_of_parents_end_when_they_are_needed_no_more(monkeypatch):
+    """Those beyond the limit go after a while, those within it stay, and nothing spins meanwhile."""
+    monkeypatch.setattr(dispatcher, "SPARE_SECONDS", 0.3)
+
+    def descend(depth):
+        return [os.getpid(), *(nested([partial(descend, depth - 1)])[0] if depth else [])]
+
+    with Engine("processes(max_workers=1)") as engine:
+        used = set(engine.map(descend, [4]).values[0])
+        until(lambda: len(used & set(psutil.pids())) == 1)
+        used_cpu = time.process_time()
+        time.sleep(0.5)  # what would spin, spins now
+        used_cpu = time.process_time() - used_cpu
+        (left,) = used & set(psutil.pids())
+        again = engine.map(descend, [0]).values
+
+    assert len(used) == 5
+    assert again == [[left]]
+    assert used_cpu < 0.25
 
 
 def test_children_run_on_all_workers(engine, tmp_path):

@@ -33,6 +33,7 @@ TICK = 0.005
 LONG_TASK = 0.02
 FAILED_STARTS = 3
 EXIT_SECONDS = 2.0
+SPARE_SECONDS = 30.0
 LONGEST_SLEEP = 86_400.0
 """A selector sleeps for some weeks at the most."""
 
@@ -64,6 +65,7 @@ class Dispatcher:
         self._backlog: deque[Sent] = deque()
         self._nests = Nests(self.wake)
         self._places = Places(self.wake)
+        self._look_at_spares = float("inf")
         self._closing = False
         self._failed_starts = 0
         self._bell: Bell | None = None
@@ -152,8 +154,10 @@ class Dispatcher:
             self._nests.hand_out()
             self._places.hand_out()
             self._deal(selector)
-            if not self._streams:
+            if len(self._workers) > self._max_workers:
                 self._let_spares_go()
+            else:
+                self._look_at_spares = float("inf")
             for stream in self._streams:
                 stream.outbox.rouse()
             for key, _ in selector.select(self._patience(stopping)):
@@ -173,6 +177,7 @@ class Dispatcher:
 
     def _patience(self, stopping: dict["ProcessStream", float]) -> float | None:
         moments = [stream.retry_at for stream in self._streams] + list(stopping.values())
+        moments.append(self._look_at_spares)
         moments += [worker.ready_by for worker in self._workers if not worker.ready]
         for worker in self._workers:
             if len(worker.sent) > 1:
@@ -214,11 +219,21 @@ class Dispatcher:
             self._ask_fullest(ready)
 
     def _let_spares_go(self) -> None:
-        """Keep as many workers beyond the limit as the limit, for the next tasks with children."""
-        idle = [worker for worker in self._workers if worker.ready and not worker.asked_back]
-        for worker in idle[2 * self._max_workers :]:
-            worker.asked_back = True  # so that it is sent nothing more
-            worker.send("exit")
+        """End workers beyond the limit that no parent has needed the place of for a while."""
+        now = time.monotonic()
+        for worker in self._workers:
+            worker.idle_since = float("inf") if worker.sent else min(worker.idle_since, now)
+        here = [w for w in self._workers if w.ready and not (w.nests or w.leaving)]
+        idle = [worker for worker in here if not (worker.sent or worker.asked_back)]
+        idle.sort(key=lambda worker: worker.idle_since)
+        self._look_at_spares = float("inf")
+        for worker in idle[: max(0, len(here) - self._max_workers)]:
+            if now - worker.idle_since >= SPARE_SECONDS:
+                worker.leaving = worker.asked_back = True  # so it is sent nothing more
+                worker.send("exit")
+            else:
+                self._look_at_spares = worker.idle_since + SPARE_SECONDS
+                break
 
     def _start_one(self, selector: selectors.BaseSelector) -> bool:
         """Start a worker; where the system gives no more, go on with those there are."""
@@ -305,7 +320,7 @@ class Dispatcher:
     def _on_retired(self, worker: Handle, numbers: list[int]) -> None:
         """Send it nothing more; what it has not even read comes back when it is buried."""
         self._on_given_back(worker, numbers)
-        worker.asked_back = True
+        worker.leaving = worker.asked_back = True
 
     def _on_nest(self, worker: Handle, nest: int, number: int, pickled: bytes) -> None:
         """Run children of a task, which waits for them and lends its slot meanwhile."""

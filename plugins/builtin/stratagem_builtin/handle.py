@@ -57,7 +57,10 @@ class Handle:
         ready: whether it has said that it is.
         trouble: why it could not get ready, and the traceback of that, as it told.
         asked_back: whether it was asked for tasks and has not answered.
+        leaving: whether it will end by itself soon.
         killed_for: the number of the task for whose sake it was killed; 0 for none.
+        idle_since: when it was first seen without a task, in ``time.monotonic()``; infinity while
+            it has one. Kept while there are more workers than the limit.
         sent: what it was sent and has not answered, by number, in the order of sending.
         functions: the numbers of the functions that it has.
         nests: the children that its task waits for, by number.
@@ -73,7 +76,9 @@ class Handle:
     ready: bool = False
     trouble: tuple[str, str] = ("", "")
     asked_back: bool = False
+    leaving: bool = False
     killed_for: int = 0
+    idle_since: float = float("inf")
     sent: dict[int, Sent] = attrs.field(factory=dict)
     functions: set[int] = attrs.field(factory=set)
     nests: dict[int, Nest] = attrs.field(factory=dict)
