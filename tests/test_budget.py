@@ -221,6 +221,23 @@ def test_a_budget_within_itself_is_an_error_not_a_deadlock(name):
         pass
 
 
+def test_a_loop_is_not_blocked_by_the_wait_for_a_place(name):
+    """Who could give the place back runs on that loop, so a coroutine is told of ``async with``."""
+    budget = Budget(name, 1)
+
+    async def take():
+        with budget:
+            return "had it"
+
+    async def take_while_another_has_it():
+        async with budget:
+            await asyncio.create_task(take())
+
+    with pytest.raises(BudgetError, match="use `async with`"):
+        asyncio.run(take_while_another_has_it())
+    assert asyncio.run(take()) == "had it"
+
+
 @pytest.mark.parametrize("spec", ["sequential", "threads", "asyncio", "processes(max_workers=1)"])
 def test_children_within_a_budget_are_refused(engine, name, spec):
     """A parent that has a place might wait for children that wait for it."""

@@ -6,13 +6,12 @@ The tree stands on itself without a circle, lowest first:
   values, and rules on them.
 - ``source``, ``stages``, ``intake``, ``async_intake``, ``expansion``: where tasks come from;
   ``scope``, ``loops``, ``event_loops``, ``invoke``: what runs where a task runs; ``family``: the
-  runs that it starts;
-  ``report``; ``plugins``.
+  runs that it starts; ``budget``: limits by name; ``report``; ``plugins``.
 - ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;
   ``strategy``, ``transport``.
 - ``specs``, ``selection``, ``configuration``: from a word to a strategy.
-- ``run``, ``signals``, ``watch``, ``plan``, ``numbering``, ``stream``, ``async_stream``,
-  ``engine``: the pipeline.
+- ``run``, ``signals``, ``watch``, ``plan``, ``numbering``, ``verdict``, ``stream``,
+  ``async_stream``, ``engine``: the pipeline.
 - ``default``, ``nesting``, ``orchestrators``, ``cli``, ``testing``: what people call.
 
 No module here imports a plugin: the strategies that ship with it live in ``stratagem_builtin``

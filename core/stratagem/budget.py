@@ -98,12 +98,13 @@ class Budget:
         """Wait for a place, and take it.
 
         Raises:
-            BudgetError: the code that asks has one already, and would wait for itself.
+            BudgetError: the code that asks has one already, and would wait for itself; or it would
+                have to wait where an event loop runs, on which others may have the places.
         """
         granted = threading.Event()
         ticket = self._ask(granted.set)
         try:
-            granted.wait()
+            self._wait(granted)
             self._hold(ticket)
         except BaseException:
             ticket.give_back()
@@ -155,6 +156,14 @@ class Budget:
                 "take it around the innermost call alone"
             )
         return request(self.name, self.limit, on_grant)
+
+    def _wait(self, granted: threading.Event) -> None:
+        if not granted.is_set() and a_loop_runs():
+            raise BudgetError(
+                f"`with` would block the event loop that runs here until {self!r} has a place; "
+                "use `async with`"
+            )
+        granted.wait()
 
     def _hold(self, ticket: Ticket) -> None:
         if ticket.problem:
