@@ -14,7 +14,16 @@ from stratagem.errors import BudgetError
 from stratagem.loops import a_loop_runs
 from stratagem.options import require_count
 
-__all__ = ["Authority", "Budget", "Ticket", "ask_elsewhere", "budgets_held", "request", "waiting"]
+__all__ = [
+    "Authority",
+    "Budget",
+    "Ticket",
+    "ask_elsewhere",
+    "authority_here",
+    "budgets_held",
+    "request",
+    "waiting",
+]
 
 OnGrant = Callable[[], None]
 
@@ -261,6 +270,8 @@ class _Pool:
 _pools: dict[str, _Pool] = {}
 _making = threading.Lock()
 _authority: Authority | None = None
+authority_here: ContextVar[Authority | None] = ContextVar("stratagem_authority", default=None)
+"""Who is asked by the code of this context, where that is not the same in all of the process."""
 
 
 def _pool(name: str, limit: int) -> _Pool:
@@ -272,8 +283,9 @@ def _pool(name: str, limit: int) -> _Pool:
 
 def request(name: str, limit: int, on_grant: OnGrant) -> Ticket:
     """Ask for a place of the budget ``name``, where the budgets of this program are kept."""
-    if _authority is not None:
-        return _authority(name, limit, on_grant)
+    authority = authority_here.get() or _authority
+    if authority is not None:
+        return authority(name, limit, on_grant)
     return _pool(name, limit).ask(limit, on_grant)
 
 

@@ -15,6 +15,7 @@
     ├── NestingError (RuntimeError)       a run was started where none may start
     ├── BudgetError (RuntimeError)        a budget was asked for where it can't be had
     ├── WorkerStartError                  worker processes die before they are ready
+    ├── ClusterError                      an engine elsewhere cannot be used, or was lost
     ├── TransportError                    a task or its result cannot cross a process border
     ├── AbandonedThreadsError             too many tasks that could not be stopped run on
     ├── StopRun                           a task says that the run is to end
@@ -39,6 +40,7 @@ __all__ = [
     "AmbiguousStrategyError",
     "BudgetError",
     "CapabilityError",
+    "ClusterError",
     "ConfigurationError",
     "DuplicateKeyError",
     "LateBindingWarning",
@@ -250,6 +252,10 @@ class WorkerStartError(StratagemError):
 
 
 _GUARD = 'A script that starts workers needs `if __name__ == "__main__":` around what it runs'
+
+
+class ClusterError(StratagemError):
+    """Say that an engine elsewhere cannot be reached, cannot run tasks, or was lost on the way."""
 
 
 class TransportError(StratagemError):

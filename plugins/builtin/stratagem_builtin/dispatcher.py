@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from stratagem import Outcome, Running, Status, Task
 from stratagem.errors import WorkerStartError
 from stratagem.invoke import failed, succeeded
+from stratagem.remote.forwarding import replay
 from stratagem.strategy import cancelled
 from stratagem.transport import decode_error, unloadable, without_frames
 from stratagem_builtin.bell import Bell
-from stratagem_builtin.forwarding import replay
 from stratagem_builtin.handle import Handle, Sent, no_worker, start_worker
 from stratagem_builtin.memory_events import OutOfMemory
 from stratagem_builtin.nests import Nests
@@ -332,7 +332,9 @@ class Dispatcher:
             worker.nests[nest].stop()
 
     def _on_take(self, worker: Handle, number: int, name: str, limit: int) -> None:
-        self._places.ask(worker, number, name, limit)
+        running, _ = worker.ring.running()
+        found = worker.sent.get(running)
+        self._places.ask(worker, number, name, limit, None if found is None else found[1].context)
 
     def _on_give(self, worker: Handle, number: int) -> None:
         worker.places.pop(number).give_back()

@@ -22,10 +22,10 @@ from stratagem import (
 from stratagem.budget import Ticket
 from stratagem.errors import WorkerStartError
 from stratagem.invoke import failed
+from stratagem.remote.nests import Nest
 from stratagem_builtin import worker
 from stratagem_builtin.descent import kill_group, kill_tree
 from stratagem_builtin.memory_events import OutOfMemory
-from stratagem_builtin.nests import Nest
 from stratagem_builtin.program import WORKER_NAME, describe_main, untold_main
 from stratagem_builtin.ring import Ring, allocate
 from stratagem_builtin.words import LastWords

@@ -26,16 +26,16 @@ from stratagem import Task, TransportError
 from stratagem.budget import ask_elsewhere
 from stratagem.event_loops import ContainedExit, finish_async
 from stratagem.invoke import call_as_current, is_awaitable, without_own_frames
+from stratagem.remote.children import RemoteFamily
+from stratagem.remote.forwarding import forward_logs
+from stratagem.remote.places import RemotePlaces
 from stratagem.scope import Scope, run_scope
 from stratagem.transport import decode, encode, encode_error, safe_repr
 from stratagem_builtin.birth import Preparation, get_ready, preparation_of_main
-from stratagem_builtin.children import RemoteFamily
 from stratagem_builtin.descent import adopt_orphans, kill_descendants
-from stratagem_builtin.forwarding import forward_logs
 from stratagem_builtin.initializer import Initializer, keep_state
 from stratagem_builtin.leaks import Leaks
 from stratagem_builtin.memory_limit import limit_memory
-from stratagem_builtin.places import RemotePlaces
 from stratagem_builtin.printing import Printing
 from stratagem_builtin.ring import LARGEST, Ring
 from stratagem_builtin.surroundings import Surroundings
@@ -248,8 +248,8 @@ class _Worker:
         self._functions.pop(function, None)
         self._loaded.pop(function, None)
 
-    def _on_nested(self, nest: int, kind: int, body: bytes) -> None:
-        self._family.receive(nest, kind == VALUE, body)
+    def _on_nested(self, nest: int, succeeded: bool, body: bytes) -> None:  # noqa: FBT001 - a message
+        self._family.receive(nest, succeeded, body)
 
     def _on_placed(self, number: int, problem: str) -> None:
         self._places.receive(number, problem)

@@ -1,14 +1,16 @@
-"""Children of the task that runs in this worker: the parent process has them run."""
+"""Children of tasks that run in this worker: the process that owns the run has them run."""
 
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import attrs
 
-from stratagem import NestingError, TransportError, current_task
-from stratagem.transport import decode, decode_error, encode
+from stratagem.errors import NestingError, TransportError
+from stratagem.scope import current_task
+from stratagem.transport import decode, decode_error, encode, encode_error
 
 __all__ = ["RemoteChildren", "RemoteFamily"]
 
@@ -30,18 +32,26 @@ class _Wait:
 
 
 class RemoteFamily:
-    """Ask the parent process to run children, and hand out what it answers.
+    """Ask the owner of the run to run children, and hand out what it answers.
 
     Args:
-        send: sends a message to the parent, from any thread.
+        send: sends a message to the owner, from any thread.
         running: gives number and key of the task that runs here; the key is None between tasks.
+        waiting: what a task is in while it waits for children, which is where it lends its slot.
+        pack: pickles a callable, or several together.
     """
 
     def __init__(
-        self, send: Callable[..., None], running: Callable[[], tuple[int, str | None]]
+        self,
+        send: Callable[..., None],
+        running: Callable[[], tuple[int, str | None]],
+        waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
+        pack: Callable[[object, str], bytes] = encode,
     ) -> None:
         self._send = send
         self._running = running
+        self.waiting = waiting
+        self._pack = pack
         self._numbers = itertools.count(1)
         self._waits: dict[int, _Wait] = {}
 
@@ -56,10 +66,10 @@ class RemoteFamily:
         caller = current_task()
         if caller is None or caller.key != key:
             raise NestingError("the task that wants to run children has ended")
-        return RemoteChildren(self, number, _pickled(callables))
+        return RemoteChildren(self, number, self._pickled(callables))
 
     def ask(self, nest: int, task: int, pickled: bytes) -> Callable[[], Any]:
-        """Have the parent run children; give what waits for their values."""
+        """Have the owner run children; give what waits for their values."""
         wait = self._waits[nest] = _Wait()
         self._send("nest", nest, task, pickled)
         return wait.result
@@ -69,18 +79,34 @@ class RemoteFamily:
         return next(self._numbers)
 
     def stop(self, nest: int) -> None:
-        """Ask the parent to stop children."""
+        """Ask the owner to stop children."""
         self._send("unnest", nest)
 
     def receive(self, nest: int, succeeded: bool, body: bytes) -> None:  # noqa: FBT001 - a message
-        """Hand what the parent answers to the one who waits for it."""
-        wait = self._waits.pop(nest)
-        wait.answer = succeeded, body
-        wait.arrived.set()
+        """Hand what the owner answers to the one who waits for it."""
+        wait = self._waits.pop(nest, None)
+        if wait is not None:
+            wait.answer = succeeded, body
+            wait.arrived.set()
+
+    def forsake(self) -> None:
+        """Answer everybody who waits: the owner is gone."""
+        gone = NestingError("the run that this task belongs to is over; nobody runs its children")
+        for nest in list(self._waits):
+            self.receive(nest, succeeded=False, body=encode(encode_error(gone), "encode_result"))
+
+    def _pickled(self, callables: Sequence[Callable[[], Any]]) -> bytes:
+        """Pickle callables together, so that what they share travels once."""
+        try:
+            return self._pack(list(callables), "encode_task")
+        except TransportError:
+            for call in callables:  # its error names the type of the one that can't be
+                self._pack(call, "encode_task")
+            raise
 
 
 class RemoteChildren:
-    """Be a nested run that the parent process runs on all workers."""
+    """Be a nested run that the owner runs on all workers."""
 
     def __init__(self, family: RemoteFamily, task: int, pickled: bytes) -> None:
         self._family = family
@@ -98,7 +124,8 @@ class RemoteChildren:
                 raise NestingError("these children were stopped before they began")
             self._asked = True
             result = self._family.ask(self._nest, self._task, self._pickled)
-        values: list[Any] = result()
+        with self._family.waiting():
+            values: list[Any] = result()
         return values
 
     def stop(self) -> None:
@@ -107,13 +134,3 @@ class RemoteChildren:
             self._stopped = True
             if self._asked:
                 self._family.stop(self._nest)
-
-
-def _pickled(callables: Sequence[Callable[[], Any]]) -> bytes:
-    """Pickle callables together, so that what they share travels once."""
-    try:
-        return encode(list(callables), "encode_task")
-    except TransportError:
-        for call in callables:  # its error names the type of the one that can't be
-            encode(call, "encode_task")
-        raise
