@@ -6,7 +6,7 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,21 +29,28 @@ class Stock:
         threads: its threads.
         processes: the ids of its children, and theirs, with what they are.
         descriptors: what its descriptors lead to, and how many lead there.
+        foreign: the ids of children that are looked at no further, nor are theirs.
     """
 
     threads: frozenset[threading.Thread]
     processes: dict[int, str]
     descriptors: Counter[str]
+    foreign: frozenset[int] = frozenset()
 
 
-def take_stock() -> Stock:
+def take_stock(foreign: Collection[int] = ()) -> Stock:
     """Write down what this process holds.
 
     Children of children are seen where psutil is installed.
     What Python starts once and keeps until it ends is no part of it:
     the fork server and the resource tracker.
+
+    Args:
+        foreign: the ids of children that only run beside what is tested, such as a cluster.
     """
-    return Stock(frozenset(threading.enumerate()), _processes(), Counter(_descriptors()))
+    apart = frozenset(foreign)
+    threads, descriptors = frozenset(threading.enumerate()), Counter(_descriptors())
+    return Stock(threads, _processes(apart), descriptors, apart)
 
 
 def leftovers(since: Stock, *, patience: float = PATIENCE) -> list[str]:
@@ -59,7 +66,7 @@ def leftovers(since: Stock, *, patience: float = PATIENCE) -> list[str]:
 
 
 def _beyond(since: Stock) -> list[str]:
-    now = take_stock()
+    now = take_stock(since.foreign)
     started = now.processes.items() - since.processes.items()
     opened = now.descriptors - since.descriptors
     return [
@@ -69,23 +76,28 @@ def _beyond(since: Stock) -> list[str]:
     ]
 
 
-def _processes() -> dict[int, str]:
+def _processes(foreign: frozenset[int]) -> dict[int, str]:
     try:
         psutil: Any = import_module("psutil")
     except ImportError:
         return {
             child.pid: child.name
             for child in multiprocessing.active_children()
-            if child.pid is not None
+            if child.pid is not None and child.pid not in foreign
         }
     me = psutil.Process()
     found: dict[int, str] = {}
-    for child in me.children(recursive=True):
+    apart = set(foreign)
+    for child in me.children(recursive=True):  # parents before their children
         try:
             command = " ".join(child.cmdline()) or child.name()
-            ours = child.ppid() == me.pid
+            parent = child.ppid()
         except psutil.NoSuchProcess:
             continue
+        if child.pid in apart or parent in apart:
+            apart.add(child.pid)
+            continue
+        ours = parent == me.pid
         if not (ours and any(module in command for module in _KEPT_BY_PYTHON)):
             found[child.pid] = command
     return found

@@ -1,6 +1,6 @@
 """The pytest plugin: fixtures that the conformance suite asks for."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "make_strategy",
     "stratagem_engine",
+    "stratagem_foreign",
     "stratagem_gate",
     "stratagem_recorder",
     "stratagem_strategy",
@@ -49,6 +50,15 @@ def stratagem_strategy(
     """
     with make_strategy(stratagem_engine, stratagem_spec) as strategy:
         yield strategy
+
+
+@pytest.fixture
+def stratagem_foreign() -> Collection[int]:
+    """Give the ids of processes that run beside the strategy and are none of its own.
+
+    There are none by default; tests of a strategy on a cluster that they have started name that.
+    """
+    return ()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from stratagem import ClusterError
 __all__ = ["Connection", "Place", "place_of"]
 
 _SAFE_SCHEMES = {"tls", "inproc", "wss"}
+_LOOPBACK_HTTP = "127.0.0.1:0"
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 
 
@@ -55,12 +56,15 @@ class Connection:
             security = _security(dask.Security, place.tls)
         options: dict[str, Any] = {} if security is None else {"security": security}
         self.address = place.address
+        processes = bool(place.cluster["processes"])
         try:
             if not place.address:
                 self._cluster = dask.LocalCluster(
-                    host="127.0.0.1" if place.cluster["processes"] else None,
                     dashboard_address=None,
-                    worker_dashboard_address=None,
+                    # Without an address the web server listens at one that all hosts reach.
+                    scheduler_kwargs={"dashboard_address": _LOOPBACK_HTTP},
+                    worker_dashboard_address=None if processes else _LOOPBACK_HTTP,
+                    host="127.0.0.1" if processes else None,
                     silence_logs=logging.CRITICAL,
                     **place.cluster,
                 )

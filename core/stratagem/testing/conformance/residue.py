@@ -1,7 +1,7 @@
 """What a strategy leaves when it is closed: nothing."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -17,20 +17,20 @@ class Residue:
     """Hold what is promised of a strategy that is closed."""
 
     def test_leaves_no_thread_process_or_descriptor_behind(
-        self, stratagem_engine: Engine, stratagem_spec: Any
+        self, stratagem_engine: Engine, stratagem_spec: Any, stratagem_foreign: Collection[int]
     ) -> None:
         """After batches, failures, a stream left early and a crash, ``close`` gives all back."""
         _use(stratagem_engine, stratagem_spec)  # opens what Python keeps, such as a fork server
-        stock = take_stock()
+        stock = take_stock(stratagem_foreign)
         _use(stratagem_engine, stratagem_spec)
 
         assert leftovers(stock) == []
 
     def test_a_strategy_that_never_ran_leaves_nothing_behind(
-        self, stratagem_engine: Engine, stratagem_spec: Any
+        self, stratagem_engine: Engine, stratagem_spec: Any, stratagem_foreign: Collection[int]
     ) -> None:
         """Made and closed, and closed again: nothing was opened, or all is given back."""
-        stock = take_stock()
+        stock = take_stock(stratagem_foreign)
         with make_strategy(stratagem_engine, stratagem_spec) as strategy:
             strategy.close()
 
