@@ -11,6 +11,7 @@ import pickle
 import struct
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,23 +90,25 @@ class Logbook:
         finally:
             os.close(descriptor)
         self._lock = threading.Lock()
-        self._free = list(range(PAGES - 1, 0, -1))
+        self._free = deque(range(1, PAGES))
         self._pageless = 0
 
     @contextmanager
     def page(self) -> Iterator["Page"]:
-        """Hold a page for what is noted of one shipment, until all of it is about to be told.
+        """Hold a page for what is noted of one shipment.
 
-        Where all are in use nothing is noted, and the book says so on its first page.
+        It is wiped when it is used again, the oldest first: what stands on it has been told by
+        then, but a worker may die just before it tells. Where all are in use nothing is noted,
+        and the book says so on its first page.
         """
         with self._lock:
-            number = self._free.pop() if self._free else 0
+            number = self._free.popleft() if self._free else 0
             self._count_pageless(number == 0)
         page = Page(self._memory, number)
+        page.clear()
         try:
             yield page
         finally:
-            page.clear()
             with self._lock:
                 self._count_pageless(-(number == 0))
                 if number:

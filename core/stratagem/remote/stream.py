@@ -297,23 +297,24 @@ class RemoteStream:
             cargo = self._taken_off(number)
             if cargo is None:
                 continue
-            if number in begun:
-                self._suspect(cargo, death)
+            if number in begun and self._owner.on_lost == "fail":
+                self._lose(cargo, death)
             elif cargo.deaths >= MOST_DEATHS:
-                self._lose(cargo, death, "and so did others before that were to run it")
+                self._lose(cargo, death, "and so did others before that had it")
             else:
-                self._again.append(attrs.evolve(cargo, deaths=cargo.deaths + 1))
+                again = attrs.evolve(cargo, deaths=cargo.deaths + 1)
+                self._again.append(self._isolated(again, death) if number in begun else again)
 
-    def _suspect(self, cargo: Cargo, death: Death) -> None:
-        """Decide on a task that was running, or may have been, when its worker died."""
-        if cargo.apart or self._owner.on_lost == "fail":
-            self._lose(cargo, death)
-            return
+    def _isolated(self, cargo: Cargo, death: Death) -> Cargo:
+        """Have a task run apart that was running, or may have been, when its worker died.
+
+        If it did that, it will end as lost there, and harm nobody; else its worker died of another.
+        """
         task = attrs.evolve(cargo.task, attempt=cargo.task.attempt + 1)
         _log.warning(
             "task_isolated: task %r runs again, in a process of its own: %s", task.key, death.why
         )
-        self._again.append(attrs.evolve(cargo, task=task, apart=True))
+        return attrs.evolve(cargo, task=task, apart=True)
 
     def _lose(self, cargo: Cargo, death: Death, further: str = "") -> None:
         why = f"{death.why}, {further}" if further else death.why
