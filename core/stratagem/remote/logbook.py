@@ -24,7 +24,7 @@ from stratagem.remote.shipments import Answer
 __all__ = ["Logbook", "Page", "Unfinished", "logbook_path", "read_logbook"]
 
 PAGES = 512
-PAGE_BYTES = 8_192
+PAGE_BYTES = 16_384
 _HEADER = struct.Struct("<QQ")
 _LENGTH = struct.Struct("<I")
 

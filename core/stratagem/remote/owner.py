@@ -133,8 +133,10 @@ class RemoteOwner:
 
     def ended(self, number: int) -> None:
         """Forget a sending: its task is answered for. What it waits for is stopped."""
+        self._where.pop(number, None)
+        if not self._nests:
+            return
         with self._lock:
-            self._where.pop(number, None)
             orphans = [nest for nest, parent in self._nests.values() if parent == number]
         for nest in orphans:
             nest.stop()

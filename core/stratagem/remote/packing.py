@@ -91,7 +91,7 @@ def _module(given: ModuleType | str) -> ModuleType:
     raise TypeError(f"ship_modules lists modules or their names, not {given!r}")
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Cargo:
     """Be a task that can travel.
 

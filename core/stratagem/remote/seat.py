@@ -5,8 +5,6 @@ from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from functools import partial
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Self
 
 from stratagem.task import Outcome
 
@@ -41,28 +39,24 @@ class _Favour:
 
 
 class Seat:
-    """Be where a task sits, from when it begins until it ends.
+    """Be where the tasks of a shipment sit, one after the other.
 
     A task that runs elsewhere, on an event loop or in a process, leaves the thread free to lend
     the slot for any part of it. One that runs in the thread itself can lend only from there.
 
     Args:
-        number: the number of the sending of the task.
-        key: its key.
         lending: lends the slot of the calling thread, and takes one back; None where slots are
             not lent.
 
     Attributes:
+        number: the number of the sending of the task that runs.
+        key: its key; None between tasks.
         jobs: takes the outcome of a task that runs elsewhere.
-        over: whether the task has ended.
     """
 
-    def __init__(
-        self, number: int, key: str, lending: tuple[Callable[[], None], Callable[[], None]] | None
-    ) -> None:
-        self.number = number
-        self.key = key
-        self.over = False
+    def __init__(self, lending: tuple[Callable[[], None], Callable[[], None]] | None) -> None:
+        self.number = 0
+        self.key: str | None = None
         self.jobs: SimpleQueue[Outcome | _Favour] = SimpleQueue()
         self._lending = lending
         self._thread = threading.current_thread()
@@ -72,23 +66,15 @@ class Seat:
         self._turn = threading.Lock()
         self._waits = 0
 
-    def __enter__(self) -> Self:
-        """Sit down."""
-        return self
+    def begin(self, number: int, key: str) -> None:
+        """Let a task sit down."""
+        self.number, self.key = number, key
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Get up: nothing can be asked of the thread any more."""
-        with self._guard:
-            self.over = True
-        while not self.jobs.empty():
-            job = self.jobs.get()
-            if isinstance(job, _Favour):
-                job.drop()
+    def end(self) -> None:
+        """Let it get up: nothing can be asked of the thread for it any more."""
+        self.key = None
+        if self._waits:
+            self._waits = 0
 
     def serve(self) -> Outcome:
         """Do, in the thread of the seat, what is asked of it, until the outcome is there."""
@@ -97,7 +83,11 @@ class Seat:
             while isinstance(job := self.jobs.get(), _Favour):
                 job.do()
         finally:
-            self._serving = False
+            with self._guard:
+                self._serving = False
+            while not self.jobs.empty():
+                if isinstance(late := self.jobs.get(), _Favour):
+                    late.drop()
         return job
 
     def lend(self) -> bool:
@@ -122,7 +112,7 @@ class Seat:
             self._context.run(job)
             return True
         with self._guard:
-            if self.over or not self._serving:
+            if not self._serving:
                 return False
             favour = _Favour(partial(self._context.run, job))
             self.jobs.put(favour)

@@ -16,7 +16,7 @@ from stratagem.invoke import failed, is_async
 from stratagem.outbox import Outbox
 from stratagem.remote.delivery import Backend, Death, Delivery
 from stratagem.remote.packing import Cargo, Wrapping
-from stratagem.remote.shipments import MISSING, Answer, Answers, Shipment, outcome_of, pack, unpack
+from stratagem.remote.shipments import MISSING, Answers, Shipment, outcome_of, pack, unpack
 from stratagem.scope import run_scope
 from stratagem.source import TaskSource
 from stratagem.strategy import cancelled
@@ -30,10 +30,10 @@ __all__ = ["RemoteStream"]
 
 _log = logging.getLogger("stratagem")
 
-LEAST_WINDOW = 512
-BATCH_SECONDS = 0.02
+LEAST_WINDOW = 832
+BATCH_SECONDS = 0.25
 BRIEF_SECONDS = 0.2
-LARGEST_BATCH = 64
+LARGEST_BATCH = 128
 KILL_SECONDS = 5.0
 """Seconds in which workers kill what they can, and say so."""
 
@@ -76,6 +76,7 @@ class RemoteStream:
         self._ready = True
         self._retry_at = float("inf")
         self._awaits_room = False
+        self._shared = False
         self._stopping = False
         self._give_up_at = float("inf")
         self._hurried = False
@@ -181,13 +182,29 @@ class RemoteStream:
         while len(made) < room and (cargos := self._gather(self._batch_size())):
             made += map(self._delivery, self._alike(cargos))
         if made:
+            self._shared = False
             self._owner.sent(self, made)
             self.backend.submit(made)
+        self._share()
 
     def _batch_size(self) -> int:
+        """Tell how many tasks may share a delivery: fewer where slots would be left without."""
         if self._mean is None or self._mean >= BATCH_SECONDS:
             return 1
-        return max(1, min(LARGEST_BATCH, int(BATCH_SECONDS / max(self._mean, 1e-6))))
+        fair = LARGEST_BATCH
+        slots = max(1, self.backend.slots())
+        if self._input_over:
+            fair = -(-len(self._again) // slots)
+        return max(1, min(fair, LARGEST_BATCH, int(BATCH_SECONDS / max(self._mean, 1e-6))))
+
+    def _share(self) -> None:
+        """Have workers give back what has not begun, where others have nothing to do."""
+        if self._shared or not self._input_over or self._again or self.tasks.closed:
+            return
+        active = sum(not delivery.waiting for delivery in self._deliveries)
+        if active < self.backend.slots() and any(len(d.cargos) > 1 for d in self._deliveries):
+            self._shared = True
+            self.backend.tell_all(("share", self.number))
 
     def _gather(self, most: int) -> list[Cargo]:
         """Take tasks that can travel; settle those that can't."""
@@ -234,10 +251,13 @@ class RemoteStream:
     def _alike(self, cargos: list[Cargo]) -> Iterable[list[Cargo]]:
         """Part tasks into those that can share a shipment, in their order."""
         group: list[Cargo] = []
+        alike: object = None
         for cargo in cargos:
-            if group and _common(group[0]) != _common(cargo):
+            common = _common(cargo)
+            if group and common != alike:
                 yield group
                 group = []
+            alike = common
             group.append(cargo)
         if group:
             yield group
@@ -322,18 +342,18 @@ class RemoteStream:
         self._settle([failed(cargo.task, lost, Status.LOST)])
 
     def _take_answers(self, answers: Answers) -> None:
-        ended: list[Answer] = []
+        ended: list[Outcome] = []
         for answer in answers.answers:
             cargo = self._taken_off(answer[0])
             if cargo is None:
                 continue
             if answer[1] == MISSING:
                 self._again.append(attrs.evolve(cargo, with_function=True))
-                continue
-            ended.append(answer)
-            self._settle([outcome_of(cargo.task, answer)])
+            else:
+                ended.append(outcome_of(cargo.task, answer))
         if ended:
-            self._note_seconds(len(ended), sum(answer[3] for answer in ended))
+            self._note_seconds(len(ended), sum(outcome.seconds for outcome in ended))
+            self._settle(ended)
         self._take_back(answers.given_back)
 
     def _take_back(self, numbers: Iterable[int]) -> None:

@@ -11,7 +11,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from importlib import metadata
 from typing import Any, NoReturn, cast
@@ -53,7 +53,8 @@ STOPPED = 1_000
 """How many streams that were stopped a worker remembers, for what arrives late of them."""
 
 HELD_UP = 0.1
-"""Seconds after which what waits behind a task of its shipment is given back."""
+"""Seconds after which what waits behind a task of its shipment is given back, and what was
+answered is told."""
 
 
 @attrs.frozen
@@ -122,6 +123,7 @@ class RemoteWorker:
         self._functions: OrderedDict[str, Callable[[Any], Any]] = OrderedDict()
         self._lanes: dict[tuple[int, str], Lane] = {}
         self._stopped: OrderedDict[int, bool] = OrderedDict()
+        self._errands: dict[_Errand, None] = {}
         self._run_ids: Counter[str] = Counter()
         self._family = RemoteFamily(self._send, _running, _waiting, self._pack)
         self._places = RemotePlaces(self._send)
@@ -215,39 +217,51 @@ class RemoteWorker:
         if sent.function is not None and not self._knows(sent.function):
             absent = ((n, MISSING, 0.0, 0.0, self.name, b"") for n in sent.numbers)
             return Answers(tuple(absent))
-        errand = _Errand(sent.numbers)
+        errand = _Errand(sent.stream, sent.numbers)
         if len(sent.numbers) > 1:
+            self._errands[errand] = None
             self._clock.call_at(time.monotonic() + HELD_UP, partial(self._look_at, errand))
+        seat, context = Seat(self._lending), copy_context()
+        context.run(self._enter, sent.run_id, seat)
         for place, number in errand.begin_each():
             if sent.stream in self._stopped:
                 errand.given_back.append(number)
                 continue
             if page is not None:
                 page.begin(number)
-            outcome = self._outcome(sent, place)
+            seat.begin(number, sent.keys[place])
+            outcome = self._outcome(sent, place, context, seat)
+            seat.end()
             answer = answer_of(number, outcome, self._pack, self.session.max_result_bytes)
             errand.answers.append(answer)
             if page is not None and not page.end(answer):
                 errand.give_back()
+        self._errands.pop(errand, None)
         return errand.end()
 
     def _look_at(self, errand: "_Errand") -> None:
-        """Give back what waits behind a task that takes long, with what is answered so far."""
+        """Tell what is answered so far, and give back what waits behind a task that takes long."""
         if errand.over:
             return
-        due = errand.began + HELD_UP
-        if due > time.monotonic():
-            self._clock.call_at(due, partial(self._look_at, errand))
-        elif errand.give_back():
-            self._send("partial", pack(errand.told()))
+        if errand.began + HELD_UP <= time.monotonic():
+            errand.give_back()
+        self._tell(errand)
+        self._clock.call_at(time.monotonic() + HELD_UP, partial(self._look_at, errand))
 
-    def _outcome(self, sent: Shipment, place: int) -> Outcome:
-        context = copy_context()
-        context.run(self._enter, sent.run_id)
-        number, key = sent.numbers[place], sent.keys[place]
+    def _tell(self, errand: "_Errand") -> None:
+        if untold := errand.untold():
+            self._send("partial", pack(untold))
+
+    def _on_share(self, stream: int) -> None:
+        """Give back what has not begun of a stream: others have nothing to do."""
+        for errand in list(self._errands):
+            if errand.stream == stream and errand.give_back():
+                self._tell(errand)
+
+    def _outcome(self, sent: Shipment, place: int, context: Context, seat: Seat) -> Outcome:
         task = Task(
             sent.indices[place],
-            key,
+            sent.keys[place],
             sent.task_name,
             _nothing,
             sent.timeout,
@@ -256,22 +270,20 @@ class RemoteWorker:
             context,
             sent.parent,
         )
-        began = time.time()
         try:
             task.call = call = self._call(sent.function, sent.given[place])
         except TransportError as error:
-            return failed(task, self._named(error), Status.ERROR, began, 0.0, self.name)
-        with Seat(number, key, self._lending) as seat:
-            context.run(seat_here.set, seat)
-            if sent.apart or (sent.timeout is not None and not is_async(call)):
-                return self._in_lane("processes", sent.stream, task, seat)
-            if is_async(call):
-                return self._in_lane("coroutines", sent.stream, task, seat)
-            return self._here(task, sent.stream, seat)
+            return failed(task, self._named(error), Status.ERROR, time.time(), 0.0, self.name)
+        if sent.apart or (sent.timeout is not None and not is_async(call)):
+            return self._in_lane("processes", sent.stream, task, seat)
+        if is_async(call):
+            return self._in_lane("coroutines", sent.stream, task, seat)
+        return self._here(task, sent.stream, seat)
 
-    def _enter(self, run_id: str) -> None:
+    def _enter(self, run_id: str, seat: Seat) -> None:
         run_scope.set(Scope(run_id, self._family.open))
         authority_here.set(self._places.request)
+        seat_here.set(seat)
 
     def _here(self, task: Task, stream: int, seat: Seat) -> Outcome:
         def finish(awaitable: Awaitable[Any]) -> NoReturn:
@@ -336,7 +348,7 @@ def _nothing() -> None:
 
 def _running() -> tuple[int, str | None]:
     seat = seat_here.get()
-    return (0, None) if seat is None or seat.over else (seat.number, seat.key)
+    return (0, None) if seat is None else (seat.number, seat.key)
 
 
 @contextmanager
@@ -362,18 +374,22 @@ class _Errand:
     """Be a shipment that is being run, one task after the other.
 
     Attributes:
+        stream: the stream that it belongs to.
         answers: of the tasks that have ended.
         given_back: the numbers of those that will not begin here.
         began: when the last one began, in ``time.monotonic()``.
         over: whether all is answered.
     """
 
-    def __init__(self, numbers: tuple[int, ...]) -> None:
+    def __init__(self, stream: int, numbers: tuple[int, ...]) -> None:
+        self.stream = stream
         self._left = deque(enumerate(numbers))
         self.answers: list[Answer] = []
         self.given_back: list[int] = []
         self.began = time.monotonic()
         self.over = False
+        self._lock = threading.Lock()
+        self._told = (0, 0)
 
     def begin_each(self) -> Iterator[tuple[int, int]]:
         """Give place and number of each task that nobody has given back."""
@@ -395,11 +411,15 @@ class _Errand:
                 return len(self.given_back) > before
             self.given_back.append(number)
 
-    def told(self) -> Answers:
-        """Give what can be told so far."""
-        return Answers(tuple(self.answers), tuple(self.given_back))
+    def untold(self) -> Answers | None:
+        """Give what was not given before, from any thread; None where that is nothing."""
+        with self._lock:
+            answered, given = self._told
+            self._told = len(self.answers), len(self.given_back)
+            answers, numbers = self.answers[answered:], self.given_back[given:]
+        return Answers(tuple(answers), tuple(numbers)) if answers or numbers else None
 
     def end(self) -> Answers:
-        """Give everything: what was told before may have been lost on its way."""
+        """Give everything: what was told before may come later than this."""
         self.over = True
-        return self.told()
+        return Answers(tuple(self.answers), tuple(self.given_back))

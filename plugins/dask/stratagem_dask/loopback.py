@@ -85,7 +85,9 @@ def loopback_cluster(
             started.append(_start("scheduler", "--host", "tls://127.0.0.1", "--port", "0", *known))
             rest = ("--nthreads", str(threads), "--death-timeout", "20", *known)
             scratch = ("--local-directory", place)
-            started += [_start("worker", "--host", f"tls://{host}", *scratch, *rest) for host in hosts]
+            started += [
+                _start("worker", "--host", f"tls://{host}", *scratch, *rest) for host in hosts
+            ]
             yield LoopbackCluster(
                 _address(file, started[0]),
                 home / "ca.pem",

@@ -6,10 +6,14 @@ from stratagem.testing import StrategyConformance
 
 OPTIONS = {"on_lost": "isolate", "grace": 0.5}
 SPECS = {
-    "embedded threads": lambda _: "dask(processes=False, n_workers=2, threads_per_worker=2, grace=0.5)",
+    "embedded threads": lambda _: (
+        "dask(processes=False, n_workers=2, threads_per_worker=2, grace=0.5)"
+    ),
     "embedded": lambda _: "dask(n_workers=2, threads_per_worker=2, on_lost='isolate', grace=0.5)",
     "cluster": lambda cluster: cluster.spec(**OPTIONS),
-    "retry": lambda cluster: f"retry({cluster.spec(**OPTIONS)}, attempts=2, wait_initial=0.01, wait_jitter=0)",
+    "retry": lambda cluster: (
+        f"retry({cluster.spec(**OPTIONS)}, attempts=2, wait_initial=0.01, wait_jitter=0)"
+    ),
 }
 
 
