@@ -126,8 +126,9 @@ def connect(place: Place) -> Connection:
         while not wait([made], LOOK_UP).done:
             pass
     except BaseException:
-        made.add_done_callback(lambda done: done.exception() or done.result().close())
         wait([made])
+        if made.exception() is None:
+            made.result().close()
         raise
     return made.result()
 

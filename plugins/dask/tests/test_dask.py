@@ -234,11 +234,17 @@ def test_lines_logged_on_workers_reach_the_caller(strategy, caplog):
     assert all(o.worker.startswith(f"{os.uname().nodename}/pid-") for o in report)
 
 
-def test_a_worker_with_other_versions_is_named(strategy):
-    """A warning says which worker, and what differs how."""
+def test_a_worker_with_other_versions_is_named(strategy, caplog):
+    """A warning says which worker, and what differs how; one like it says no more."""
     theirs = {"python": "3.9", "stratagem": "0.0.1", "cloudpickle": "3.1.2"}
-    with pytest.warns(RuntimeWarning, match=r"worker far/pid-1 \(tls://far\) .* python 3\.9 there"):
-        strategy._owner.receive("tls://far", ("hello", "far/pid-1", theirs))
+    for port in (1, 2):
+        strategy._owner.receive(f"tls://far:{port}", ("hello", "far/pid-1", theirs))
+
+    said = [r.getMessage() for r in caplog.records if "worker_differs" in r.getMessage()]
+    assert len(said) == 1
+    assert "worker far/pid-1 (tls://far:1)" in said[0]
+    assert "python 3.9 there" in said[0]
+    assert "stratagem 0.0.1 there" in said[0]
 
 
 def test_the_loss_of_the_scheduler_ends_the_run_with_what_is_done(tmp_path):
