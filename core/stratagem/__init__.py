@@ -4,7 +4,8 @@ The tree stands on itself without a circle, lowest first:
 
 - ``errors``, ``hookspecs``, ``keys``, ``tags``, then ``task``, ``snapshot``, ``terminal``: the
   values, and rules on them.
-- ``source``, ``stages``, ``intake``, ``async_intake``, ``expansion``: where tasks come from;
+- ``source``, ``stages``, ``submissions``, ``intake``, ``async_intake``, ``expansion``: where
+  tasks come from;
   ``scope``, ``loops``, ``event_loops``, ``invoke``: what runs where a task runs; ``family``: the
   runs that it starts; ``budget``: limits by name; ``report``; ``plugins``.
 - ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;
@@ -12,7 +13,7 @@ The tree stands on itself without a circle, lowest first:
 - ``specs``, ``selection``, ``configuration``: from a word to a strategy.
 - ``run``, ``signals``, ``watch``, ``plan``, ``numbering``, ``verdict``, ``stream``,
   ``async_stream``, ``engine``: the pipeline.
-- ``default``, ``nesting``, ``orchestrators``, ``cli``, ``testing``: what people call.
+- ``default``, ``nesting``, ``orchestrators``, ``executor``, ``cli``, ``testing``: what people call.
 
 No module here imports a plugin: the strategies that ship with it live in ``stratagem_builtin``
 and come in by entry point like any other.
@@ -61,6 +62,7 @@ from stratagem.errors import (
     UnknownStrategyError,
     WorkerStartError,
 )
+from stratagem.executor import StrategyExecutor
 from stratagem.expansion import Expansion
 from stratagem.hookspecs import hookimpl
 from stratagem.invoke import invoke, is_async
@@ -120,6 +122,7 @@ __all__ = [
     "Status",
     "StopRun",
     "StratagemError",
+    "StrategyExecutor",
     "StrategyInfo",
     "StrategyOptionError",
     "Stream",
