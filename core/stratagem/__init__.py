@@ -9,7 +9,8 @@ The tree stands on itself without a circle, lowest first:
   ``scope``, ``loops``, ``event_loops``, ``invoke``: what runs where a task runs; ``family``: the
   runs that it starts; ``budget``: limits by name; ``report``; ``plugins``.
 - ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;
-  ``strategy``, ``transport``.
+  ``strategy``, ``transport``; ``hosts``, ``parcels``, ``carriers``, ``on_executor``: the strategy
+  that is an executor of the standard library.
 - ``specs``, ``selection``, ``configuration``: from a word to a strategy.
 - ``run``, ``signals``, ``watch``, ``plan``, ``numbering``, ``verdict``, ``stream``,
   ``async_stream``, ``engine``: the pipeline.
@@ -86,6 +87,7 @@ from stratagem.terminal import authentication_failed
 
 if TYPE_CHECKING:
     from stratagem.async_stream import AsyncStream
+    from stratagem.on_executor import ExecutorStrategy
 
 __all__ = [
     "AbandonedThreadsError",
@@ -100,6 +102,7 @@ __all__ = [
     "DuplicateKeyError",
     "Engine",
     "ExecutionStrategy",
+    "ExecutorStrategy",
     "Expansion",
     "Feed",
     "HookFailure",
@@ -162,9 +165,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs asyncio when it is asked for: that costs as much as all the rest."""
+    """Import what needs asyncio or cloudpickle when it is asked for: that costs as much again."""
     if name == "AsyncStream":
         from stratagem.async_stream import AsyncStream  # noqa: PLC0415
 
         return AsyncStream
+    if name == "ExecutorStrategy":
+        from stratagem.on_executor import ExecutorStrategy  # noqa: PLC0415
+
+        return ExecutorStrategy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
