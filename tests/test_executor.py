@@ -95,7 +95,7 @@ def test_what_a_spec_made_is_gone_after_shutdown(spec):
 
 def test_a_strategy_object_stays_open():
     """The strategy that was given serves others when the executor is shut down."""
-    with ThreadPoolStrategy(2) as strategy:
+    with ThreadPoolStrategy(1) as strategy:
         with StrategyExecutor(strategy) as executor:
             thread = executor.submit(threading.current_thread).result()
         until(lambda: strategy.crew._idle)
