@@ -102,7 +102,7 @@ def test_a_strategy_object_stays_open():
 
         assert executor.strategy is strategy
         assert thread.is_alive()
-        assert strategy.run_tasks([partial(abs, -7)]) == [7]
+        assert strategy.run_tasks([lambda: 7]) == [7]
 
 
 def test_a_strategy_made_from_a_spec_is_closed_also_without_a_call(monkeypatch):
