@@ -36,7 +36,11 @@ STATED = {
     "asyncio": {"shares_memory", "enforces_timeouts"},
     "processes": {"can_kill", "isolates_crashes", "enforces_timeouts"},
 }
-METHODS = ["fork", "forkserver", "spawn"]
+METHODS = [
+    pytest.param("fork", marks=pytest.mark.once),
+    "forkserver",  # the default
+    pytest.param("spawn", marks=pytest.mark.once),
+]
 SOON = 0.2
 ENOUGH = 2.0
 

@@ -1,8 +1,12 @@
 """Which strategy runs when the call names none: argument, variable, nearest file, default."""
 
+import json
+from collections.abc import Mapping
+from functools import partial
+
 import pytest
 
-from stratagem import ConfigurationError, Engine
+from stratagem import ConfigurationError, Engine, ExecutionStrategy, StrategyInfo, hookimpl
 from stratagem.configuration import Configuration, read_configuration
 
 
@@ -191,3 +195,95 @@ def test_the_engine_runs_a_table_of_a_file(tmp_path, monkeypatch):
         made.close()
 
     assert (made.max_workers, report.values) == (3, [0, ""])
+
+
+POOL = "executor('concurrent.futures:ThreadPoolExecutor', max_workers=2)"
+IMPORTING = {
+    POOL: "strategy 'executor'",
+    'stratagem:executor(place="mine:Pool")': "strategy 'executor'",
+    "wrapper(wrapper(executor('mine:Pool')))": "strategy 'executor'",
+    "wrapper(inner=executor('mine:Pool'))": "strategy 'executor'",
+    "wrapper(inner=\"executor('mine:Pool')\")": "strategy 'executor'",
+    "several(by_name={'a': \"executor('mine:Pool')\"})": "strategy 'executor'",
+    "processes(initializer='mine:load')": "option 'initializer' of strategy 'processes'",
+    "wrapper(processes(max_workers=1, initializer='mine:load'))": "option 'initializer'",
+}
+
+
+class Wrapping:
+    """Offer what wraps one strategy, several, and one of the plugin's own choice."""
+
+    @hookimpl
+    def stratagem_strategies(self):
+        def wrapper(inner: ExecutionStrategy | str = POOL):
+            return inner
+
+        def several(by_name: Mapping[str, ExecutionStrategy]):
+            return by_name["a"]
+
+        return [StrategyInfo("wrapper", wrapper), StrategyInfo("several", several)]
+
+
+@pytest.fixture
+def importing_engine():
+    with Engine(plugins=[Wrapping()]) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize(("spec", "what"), IMPORTING.items())
+def test_a_file_may_not_name_code_to_import(tmp_path, monkeypatch, importing_engine, spec, what):
+    """A project that was downloaded gets no code of its own run by where one stands."""
+    monkeypatch.chdir(tmp_path)
+    imported = []
+    monkeypatch.setattr("pkgutil.resolve_name", imported.append)
+    origin = write(tmp_path / "pyproject.toml", f"[tool.stratagem]\nstrategy = {json.dumps(spec)}")
+
+    for refused in (importing_engine.strategy, partial(importing_engine.run, [int])):
+        with pytest.raises(ConfigurationError) as caught:
+            refused()
+        assert str(caught.value).startswith(f"{origin}: {what}")
+        assert "imports code by its name" in str(caught.value)
+        assert f"give {spec} as the argument" in str(caught.value)
+    assert imported == []
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        '{use = "executor", place = "mine:Pool"}',
+        '{use = "wrapper", inner = {use = "executor", place = "mine:Pool"}}',
+        '{use = "several", by_name = {a = {use = "executor", place = "mine:Pool"}}}',
+        '{use = "processes", initializer = "mine:load"}',
+    ],
+)
+def test_a_table_in_a_file_may_not_either(tmp_path, monkeypatch, importing_engine, table):
+    """However deep inside the tables it stands."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "stratagem.toml", f"strategy = {table}")
+
+    with pytest.raises(ConfigurationError, match="imports code by its name"):
+        importing_engine.strategy()
+
+
+def test_what_was_made_for_an_argument_is_not_for_a_file(tmp_path, monkeypatch, importing_engine):
+    """That the same spec was asked for before, rightly, opens no way around the refusal."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "stratagem.toml", f"strategy = {json.dumps(POOL)}")
+
+    assert importing_engine.run([int], strategy=POOL).values == [0]
+    with pytest.raises(ConfigurationError):
+        importing_engine.run([int])
+
+
+def test_who_runs_the_program_may_name_code_to_import(tmp_path, monkeypatch, importing_engine):
+    """The argument, the variable, the engine, and what a plugin chose by itself are trusted."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "stratagem.toml", 'strategy = "wrapper"')
+
+    reports = [importing_engine.run([int]), importing_engine.run([int], strategy=POOL)]
+    with Engine(POOL) as engine:
+        reports.append(engine.run([int]))
+    monkeypatch.setenv("STRATAGEM_STRATEGY", POOL)
+    reports.append(importing_engine.run([int]))
+
+    assert [report.values for report in reports] == [[0]] * 4

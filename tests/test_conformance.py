@@ -24,18 +24,23 @@ class TenLines(ExecutionStrategy):
 SPECS = [
     "sequential",
     "threads(grace=0.5)",
-    "threads(max_workers=1, grace=0.5)",
     "processes(max_workers=2, grace=0.5)",
     "asyncio(grace=0.5)",
-    "asyncio(max_concurrency=1, grace=0.5)",
-    "retry(threads(grace=0.5), attempts=2, wait_initial=0.01, wait_jitter=0)",
-    "retry(processes(max_workers=2, grace=0.5), attempts=2, wait_initial=0.01, wait_jitter=0)",
     "retry(asyncio(grace=0.5), attempts=2, wait_initial=0.01, wait_jitter=0)",
     TenLines,
 ]
+VARIANTS = [
+    "threads(max_workers=1, grace=0.5)",
+    "asyncio(max_concurrency=1, grace=0.5)",
+    "retry(threads(grace=0.5), attempts=2, wait_initial=0.01, wait_jitter=0)",
+    "retry(processes(max_workers=2, grace=0.5), attempts=2, wait_initial=0.01, wait_jitter=0)",
+]
 
 
-@pytest.fixture(params=SPECS, ids=lambda spec: spec if isinstance(spec, str) else spec.__name__)
+@pytest.fixture(
+    params=[*SPECS, *(pytest.param(spec, marks=pytest.mark.once) for spec in VARIANTS)],
+    ids=lambda spec: spec if isinstance(spec, str) else spec.__name__,
+)
 def stratagem_spec(request: pytest.FixtureRequest) -> Any:
     return request.param
 

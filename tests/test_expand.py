@@ -31,21 +31,18 @@ from stratagem.testing.waiting import PATIENCE, lines, note
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
-SPECS = [
-    "sequential",
+SPECS = ["sequential", "threads(max_workers=4)", "processes(max_workers=2)", "asyncio"]
+VARIANTS = [
     "threads(max_workers=1)",
-    "threads(max_workers=4)",
     "processes(max_workers=1)",
-    "processes(max_workers=2)",
     "asyncio(max_concurrency=1)",
-    "asyncio",
     "retry(threads(max_workers=3), attempts=2, wait_initial=0.0, wait_jitter=0.0)",
 ]
 TREE = {"a": ["b", "c"], "b": ["d", "e"], "c": [], "d": [], "e": ["f"], "f": []}
 PATHS = {"a": "0", "b": "0/0", "c": "0/1", "d": "0/0/0", "e": "0/0/1", "f": "0/0/1/0"}
 
 
-@pytest.fixture(params=SPECS)
+@pytest.fixture(params=[*SPECS, *(pytest.param(spec, marks=pytest.mark.once) for spec in VARIANTS)])
 def spec(request):
     """Name each strategy there is, wrapped too."""
     if request.param.startswith("retry"):

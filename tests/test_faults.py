@@ -22,6 +22,8 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can imp
 WORKERS = "processes(max_workers=2, start_method='{}', max_result_bytes=1_000_000)"
 APART = [WORKERS.format(method) for method in ("fork", "forkserver", "spawn")]
 TOGETHER = ["sequential", "threads(max_workers=2)", "asyncio(max_concurrency=2)"]
+MARKS = {WORKERS.format(method): pytest.mark.once for method in ("fork", "spawn")}
+SPECS = [pytest.param(spec, marks=MARKS.get(spec, ())) for spec in TOGETHER + APART]
 SOON = 0.2
 
 
@@ -185,7 +187,7 @@ def truth(fault, spec):
 
 
 CASES = [
-    pytest.param(spec, fault, id=f"{fault.name}-{spec}")
+    pytest.param(spec, fault, id=f"{fault.name}-{spec}", marks=MARKS.get(spec, ()))
     for spec in TOGETHER + APART
     for fault in FAULTS
     if truth(fault, spec) is not None
@@ -220,7 +222,7 @@ def open_what_python_keeps(spec):
         engine.map(tasks.square, range(1))
 
 
-@pytest.mark.parametrize("spec", TOGETHER + APART)
+@pytest.mark.parametrize("spec", SPECS)
 def test_nothing_is_left_of_a_strategy_that_met_every_fault(spec):
     """All of them in one batch, each between good tasks: every outcome is true, then all is gone."""
     met = [fault for fault in FAULTS if truth(fault, spec) is not None]
@@ -238,7 +240,7 @@ def test_nothing_is_left_of_a_strategy_that_met_every_fault(spec):
 
 
 @pytest.mark.parametrize("endless", [mischief.wait, mischief.wait_async, mischief.swallow_cancel])
-@pytest.mark.parametrize("spec", TOGETHER[1:] + APART)
+@pytest.mark.parametrize("spec", SPECS[1:])
 def test_one_task_among_twenty_that_never_returns_costs_only_itself(
     spec, endless, stratagem_gate, tmp_path
 ):

@@ -16,14 +16,27 @@ from stratagem.testing.conformance.answers import statuses
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
 
-METHODS = ("fork", "forkserver", "spawn")
-SPECS = [
+WORDS = [
     "sequential",
-    "threads(max_workers=2)",
-    "asyncio(max_concurrency=2)",
-    *(f"processes(max_workers=2, start_method='{method}')" for method in METHODS),
+    "threads(max_workers={0})",
+    "asyncio(max_concurrency={0})",
+    "processes(max_workers={0}, start_method='forkserver')",
 ]
-ALONE = [spec.replace("=2", "=1") for spec in SPECS]
+OTHER_STARTS = [
+    "processes(max_workers={0}, start_method='fork')",
+    "processes(max_workers={0}, start_method='spawn')",
+]
+
+
+def specs(limit):
+    """Give a spec of each strategy for so many tasks at once."""
+    return [
+        *(spec.format(limit) for spec in WORDS),
+        *(pytest.param(spec.format(limit), marks=pytest.mark.once) for spec in OTHER_STARTS),
+    ]
+
+
+SPECS, ALONE = specs(2), specs(1)
 
 
 @pytest.fixture(scope="module")

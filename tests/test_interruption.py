@@ -1,5 +1,6 @@
 """Signals: the first one asks a run to stop, the second does not wait."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -113,8 +114,13 @@ MANY = [
     "threads(max_workers=4, grace={grace})",
     "asyncio(max_concurrency=4, grace={grace})",
     "processes(max_workers=4, grace={grace})",
-    "retry(threads(max_workers=4, grace={grace}))",
-    "retry(processes(max_workers=4, grace={grace}))",
+    *(
+        pytest.param(spec, marks=pytest.mark.once)
+        for spec in [
+            "retry(threads(max_workers=4, grace={grace}))",
+            "retry(processes(max_workers=4, grace={grace}))",
+        ]
+    ),
 ]
 
 QUEUED = """
@@ -300,10 +306,10 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("spec", [spec.format(grace=100) for spec in MANY])
+@pytest.mark.parametrize("spec", MANY)
 def test_a_second_interrupt_ends_the_close_of_a_stream(start_script, spec):
     """Ctrl-C in the caller's own code closes the stream; once more, and that does not wait."""
-    process = start_script(OUTSIDE, spec)
+    process = start_script(OUTSIDE, spec.format(grace=100))
     assert process.stdout.readline() == "first\n"
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)  # the close has begun, or will find the second one; both end it
@@ -429,6 +435,25 @@ def test_handlers_of_the_program_are_left_to_it(engine, own_handlers):
     assert report.values == [True, True]
     assert sorted(own_handlers) == sorted([signal.SIGINT, signal.SIGTERM])
     assert handlers() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_forked_during_a_run_is_ended_by_signals_as_usual(engine):
+    """What a task forks with multiprocessing can be terminated: no handler of ours is in its way."""
+
+    def terminate_child():
+        context = multiprocessing.get_context("fork")
+        begun = context.Event()
+        child = context.Process(target=lambda: begun.set() or time.sleep(PATIENCE), daemon=True)
+        child.start()
+        assert begun.wait(PATIENCE)
+        child.terminate()
+        child.join(PATIENCE / 2)
+        exitcode = child.exitcode
+        child.kill()
+        return exitcode
+
+    assert engine.run([terminate_child], strategy="threads").values == [-signal.SIGTERM]
 
 
 def test_a_nested_run_leaves_the_signal_to_the_outer_one(engine):

@@ -238,7 +238,7 @@ def test_what_ships_with_us_comes_by_entry_point_and_can_be_blocked():
     without = Engine(plugins=[], block=["builtin"])
 
     assert (row.distribution, row.state) == ("stratagem", "loaded")
-    assert row.strategies == ("sequential", "threads", "processes", "asyncio")
+    assert row.strategies == ("sequential", "threads", "processes", "asyncio", "executor")
     with pytest.raises(UnknownStrategyError) as caught:
         without.run([int], strategy="threads")
     assert caught.value.known == []

@@ -22,7 +22,11 @@ from stratagem_builtin.descent import has_children, kill_descendants
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
 PATIENCE = 30.0
-METHODS = ["fork", "forkserver", "spawn"]
+METHODS = [
+    pytest.param("fork", marks=pytest.mark.once),
+    "forkserver",  # the default
+    pytest.param("spawn", marks=pytest.mark.once),
+]
 
 
 def until(condition):

@@ -15,7 +15,11 @@ from stratagem_builtin.surroundings import Surroundings
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
 GIGABYTE = 2**30
-METHODS = ["fork", "forkserver", "spawn"]
+METHODS = [
+    pytest.param("fork", marks=pytest.mark.once),
+    "forkserver",  # the default
+    pytest.param("spawn", marks=pytest.mark.once),
+]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -15,7 +15,11 @@ from stratagem_builtin import ProcessPoolStrategy
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
-METHODS = ["fork", "forkserver", "spawn"]
+METHODS = [
+    pytest.param("fork", marks=pytest.mark.once),
+    "forkserver",  # the default
+    pytest.param("spawn", marks=pytest.mark.once),
+]
 
 
 def append(path, text):

@@ -8,6 +8,7 @@ import pytest
 
 from stratagem import (
     ExecutionStrategy,
+    PositionalOptionError,
     SpecError,
     StrategyInfo,
     StrategyOptionError,
@@ -132,6 +133,45 @@ def test_an_unknown_name_lists_the_known_ones_nearest_first(plugins):
         str(caught.value)
         == f"unknown strategy 'wraper'; known are: {', '.join(caught.value.known)}"
     )
+
+
+class Placed(Inert):
+    def __init__(self, place: str, n: int = 1):
+        super().__init__(n, place)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "placed('north')",
+        "placed('north', n=1)",
+        'placed("nor" "th")',
+        "wrapper(placed('north'))",
+        "wrapper(inner=placed('north'))",
+        """wrapper(inner="placed('north')")""",
+        {"use": "wrapper", "inner": {"use": "placed('north')"}},
+        {"use": "placed", "place": "north"},
+    ],
+)
+def test_a_text_that_a_strategy_must_have_may_stand_first(plugins, spec):
+    """Its first parameter takes it, where that is a ``str`` without a default."""
+    offers = [StrategyInfo("wrapper", wrapper), StrategyInfo("placed", Placed)]
+    offered = offering(*offers)
+
+    strategy = build(read_spec(spec, offered), offered)
+
+    assert getattr(strategy, "inner", strategy).path == "north"
+
+
+@pytest.mark.parametrize(
+    "text", ["placed('a', 'b')", "placed(n=1, 'a')", "placed(8)", "inert('a')"]
+)
+def test_another_text_needs_the_name_of_its_option(text):
+    """Only the first one goes without, and only where there must be one."""
+    offered = offering(StrategyInfo("inert", Inert), StrategyInfo("placed", Placed))
+
+    with pytest.raises(PositionalOptionError):
+        read_spec(text, offered)
 
 
 def test_what_was_made_is_closed_when_the_rest_cannot_be(plugins):

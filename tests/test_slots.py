@@ -146,6 +146,34 @@ def test_a_slot_is_taken_back_by_the_last_that_waited():
     assert (free_while_one_waits, slots.free) == (1, 0)
 
 
+def test_two_parts_of_a_task_take_the_one_slot_back_together():
+    """One that is held up as it returns does not wait for a slot that its own task has by then."""
+    slots, inside, go = Slots(1), threading.Event(), threading.Event()
+    assert slots.start(Taker("parent"))
+    slot, resume = Slot(slots, 0), slots.resume
+
+    def held_up():
+        inside.set()
+        go.wait(PATIENCE)
+        resume()
+
+    slots.resume = held_up
+    slot.lend()
+    first = start(slot.reclaim)
+    inside.wait(PATIENCE)
+    slots.resume = resume
+    slot.lend()
+    second = start(slot.reclaim)
+    go.set()
+    first.join(PATIENCE)
+    second.join(PATIENCE)
+
+    assert not (first.is_alive() or second.is_alive())
+    assert slots.free == 0
+    slot.give_up()
+    assert slots.free == 1
+
+
 def test_a_slot_given_up_while_lent_is_not_kept_on_return():
     """A parent that was abandoned while it waited gives what it takes back on at once."""
     slots = Slots(1)

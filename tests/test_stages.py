@@ -52,7 +52,13 @@ def unwrap_and_double(outcome):
     return 2 * outcome.unwrap()
 
 
-@pytest.fixture(params=ONE_AT_A_TIME + CONCURRENT)
+@pytest.fixture(
+    params=[
+        *(pytest.param(spec, marks=pytest.mark.once) for spec in ONE_AT_A_TIME[1:]),
+        *ONE_AT_A_TIME[:1],
+        *CONCURRENT,
+    ]
+)
 def strategy(request, engine):
     """Make a strategy object that all stages share."""
     with engine.strategy(request.param) as made:

@@ -123,6 +123,7 @@ def test_a_function_of_tags_that_raises_ends_the_run(engine):
         engine.map(abs, [3], tags=tags)
 
 
+@pytest.mark.once
 def test_the_command_line_gives_every_task_its_tags(tmp_path, run_script):
     """``--tag`` may be given again."""
     (tmp_path / "tagged.py").write_text(
@@ -138,6 +139,7 @@ def test_the_command_line_gives_every_task_its_tags(tmp_path, run_script):
     assert '"value": ["cpu", "slow"]' in printed
 
 
+@pytest.mark.once
 def test_an_empty_tag_on_the_command_line_is_bad_usage(tmp_path, start_script):
     """It is refused before anything runs."""
     (tmp_path / "items.txt").write_text("one\n")

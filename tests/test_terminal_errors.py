@@ -15,7 +15,10 @@ SPECS = [
     "processes(max_workers=2)",
     "asyncio(max_concurrency=2)",
 ]
-RETRYING = [f"retry({spec}, wait_initial=0, wait_jitter=0)" for spec in SPECS]
+RETRYING = [
+    pytest.param(f"retry({spec}, wait_initial=0, wait_jitter=0)", marks=pytest.mark.once)
+    for spec in SPECS
+]
 
 
 class Spent(StopRun):

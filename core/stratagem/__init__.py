@@ -4,15 +4,17 @@ The tree stands on itself without a circle, lowest first:
 
 - ``errors``, ``hookspecs``, ``keys``, ``tags``, then ``task``, ``snapshot``, ``terminal``: the
   values, and rules on them.
-- ``source``, ``stages``, ``intake``, ``async_intake``, ``expansion``: where tasks come from;
+- ``source``, ``stages``, ``submissions``, ``intake``, ``async_intake``, ``expansion``: where
+  tasks come from;
   ``scope``, ``loops``, ``event_loops``, ``invoke``: what runs where a task runs; ``family``: the
   runs that it starts; ``budget``: limits by name; ``report``; ``plugins``.
 - ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;
-  ``strategy``, ``transport``.
+  ``strategy``, ``transport``; ``hosts``, ``parcels``, ``carriers``, ``on_executor``: the strategy
+  that is an executor of the standard library.
 - ``specs``, ``selection``, ``configuration``: from a word to a strategy.
 - ``run``, ``signals``, ``watch``, ``plan``, ``numbering``, ``verdict``, ``stream``,
   ``async_stream``, ``engine``: the pipeline.
-- ``default``, ``nesting``, ``orchestrators``, ``cli``, ``testing``: what people call.
+- ``default``, ``nesting``, ``orchestrators``, ``executor``, ``cli``, ``testing``: what people call.
 
 No module here imports a plugin: the strategies that ship with it live in ``stratagem_builtin``
 and come in by entry point like any other.
@@ -62,6 +64,7 @@ from stratagem.errors import (
     UnknownStrategyError,
     WorkerStartError,
 )
+from stratagem.executor import StrategyExecutor
 from stratagem.expansion import Expansion
 from stratagem.hookspecs import hookimpl
 from stratagem.invoke import invoke, is_async
@@ -85,6 +88,7 @@ from stratagem.terminal import authentication_failed
 
 if TYPE_CHECKING:
     from stratagem.async_stream import AsyncStream
+    from stratagem.on_executor import ExecutorStrategy
 
 __all__ = [
     "AbandonedThreadsError",
@@ -100,6 +104,7 @@ __all__ = [
     "DuplicateKeyError",
     "Engine",
     "ExecutionStrategy",
+    "ExecutorStrategy",
     "Expansion",
     "Feed",
     "HookFailure",
@@ -122,6 +127,7 @@ __all__ = [
     "Status",
     "StopRun",
     "StratagemError",
+    "StrategyExecutor",
     "StrategyInfo",
     "StrategyOptionError",
     "Stream",
@@ -161,9 +167,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs asyncio when it is asked for: that costs as much as all the rest."""
+    """Import what needs asyncio or cloudpickle when it is asked for: that costs as much again."""
     if name == "AsyncStream":
         from stratagem.async_stream import AsyncStream  # noqa: PLC0415
 
         return AsyncStream
+    if name == "ExecutorStrategy":
+        from stratagem.on_executor import ExecutorStrategy  # noqa: PLC0415
+
+        return ExecutorStrategy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

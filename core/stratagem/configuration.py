@@ -23,10 +23,12 @@ class Configuration:
     Attributes:
         strategy: a spec, as text or as a table.
         origin: the variable or the file it comes from, ``"default"`` for none.
+        is_of_project: whether that is a file, which may have come with a download.
     """
 
     strategy: str | Mapping[str, Any]
     origin: str
+    is_of_project: bool = attrs.field(default=False, kw_only=True, eq=False)
 
 
 def read_configuration(
@@ -91,4 +93,4 @@ def _configured(table: object, path: Path) -> Configuration:
         raise ConfigurationError(
             f'{path}: strategy must be text or a table, such as strategy = "threads"'
         )
-    return Configuration(strategy, str(path))
+    return Configuration(strategy, str(path), is_of_project=True)

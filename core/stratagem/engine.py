@@ -18,7 +18,7 @@ from stratagem.plugins import Plugins
 from stratagem.report import Report
 from stratagem.run import Announcer, Run, observed_strategies
 from stratagem.scope import current_task
-from stratagem.selection import SpecLike, build, read_spec
+from stratagem.selection import SpecLike, build, read_spec, refuse_imports
 from stratagem.signals import interruptible
 from stratagem.specs import Spec
 from stratagem.strategy import ExecutionStrategy, inner_strategies, warn_of_late_binding
@@ -265,10 +265,13 @@ class Engine:
             return read_spec(given, self.plugins), "argument"
         configured = read_configuration()
         try:
-            return read_spec(configured.strategy, self.plugins), configured.origin
+            spec = read_spec(configured.strategy, self.plugins)
+            if configured.is_of_project:
+                refuse_imports(spec, self.plugins, configured.origin)
         except SpecError as error:
             error.add_note(f"it comes from: {configured.origin}")
             raise
+        return spec, configured.origin
 
     def close(self) -> None:
         """Close every strategy that this engine made; it makes new ones when used again."""

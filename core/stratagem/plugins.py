@@ -35,11 +35,15 @@ class StrategyInfo:
         factory: makes it; its keyword parameters are the options, those annotated with
             ``ExecutionStrategy`` take specs.
         summary: one line for people.
+        imports_code: the options that may name code to import, such as ``"package:function"``;
+            True where the strategy as a whole does. A project's configuration file may not give
+            them, since it may have come with a download.
     """
 
     name: str
     factory: "Callable[..., ExecutionStrategy]"
     summary: str = ""
+    imports_code: bool | frozenset[str] = False
 
 
 class PluginState(StrEnum):

@@ -2,6 +2,7 @@
 
 import _thread
 import logging
+import os
 import queue
 import signal
 import threading
@@ -146,10 +147,29 @@ def _strike_main(signum: int) -> None:
 
 def _ours_to_take() -> dict[int, _Handler]:
     """Give the signals whose handling is still the interpreter's own, with that handling."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     return {
-        number: handler for number, handler in usual.items() if signal.getsignal(number) is handler
+        number: handler
+        for number, handler in _usual().items()
+        if signal.getsignal(number) is handler
     }
+
+
+def _usual() -> dict[int, _Handler]:
+    return {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+def _forget_in_child() -> None:
+    """Have signals end a child that was forked during a run: its copy of the run can't be stopped.
+
+    Else ``terminate`` of multiprocessing, say, would be without effect there.
+    """
+    for number, usual in _usual().items():
+        if isinstance(getattr(signal.getsignal(number), "__self__", None), _Guard):
+            signal.signal(number, usual)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def struck(task: Task, outcome: Outcome, *, shares_memory: bool) -> bool:

@@ -129,11 +129,12 @@ class Slot:
     might never get a slot.
     """
 
-    __slots__ = ("_held", "_lock", "_over", "_slots", "_waits", "depth")
+    __slots__ = ("_held", "_lock", "_over", "_slots", "_taking_back", "_waits", "depth")
 
     def __init__(self, slots: Slots, depth: int) -> None:
         self._slots = slots
         self._lock = threading.Lock()
+        self._taking_back = threading.Lock()
         self._waits = 0
         self._held = True
         self._over = False
@@ -159,12 +160,16 @@ class Slot:
             self._waits -= 1
             if self._waits or self._over:
                 return
-        self._slots.resume()
-        with self._lock:
-            surplus = self._held or self._waits > 0 or self._over
-            self._held = self._held or not surplus
-        if surplus:
-            self._slots.stop()
+        with self._taking_back:  # two at once would take two slots, of which there may be one
+            with self._lock:
+                if self._held or self._waits or self._over:
+                    return
+            self._slots.resume()
+            with self._lock:
+                surplus = self._waits > 0 or self._over
+                self._held = not surplus
+            if surplus:
+                self._slots.stop()
 
     def give_up(self) -> None:
         """End the holding, whether the slot is lent or not."""

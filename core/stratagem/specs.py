@@ -6,14 +6,14 @@ A spec is ``threads``, ``retry(threads(max_workers=32), attempts=4)``,
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
 from stratagem.errors import PositionalOptionError, SpecError
 
-__all__ = ["Spec", "Word", "parse_spec", "spec_from_table"]
+__all__ = ["Spec", "TakesText", "Word", "parse_spec", "spec_from_table"]
 
 _NAME = re.compile(r"(?:(?P<dist>[A-Za-z0-9][A-Za-z0-9._-]*):)?(?P<name>[A-Za-z_][A-Za-z0-9_-]*)")
 _OPTION = re.compile(r"([A-Za-z_]\w*)\s*=(?!=)")
@@ -48,8 +48,20 @@ class Word:
     text: str
 
 
-def parse_spec(text: str) -> Spec:
+TakesText = Callable[[str, str | None], str | None]
+"""Name the option that a text given first is for, of a strategy and its distribution."""
+
+
+def _takes_no_text(_name: str, _distribution: str | None) -> str | None:
+    return None
+
+
+def parse_spec(text: str, takes_text: TakesText = _takes_no_text) -> Spec:
     """Read a spec from its text.
+
+    Args:
+        text: the text.
+        takes_text: tells which strategies take a text without the name of its option.
 
     Raises:
         SpecError: it cannot be read; the message shows the right form.
@@ -59,10 +71,10 @@ def parse_spec(text: str) -> Spec:
         raise SpecError(
             "an empty strategy spec", spec=text, hint="name a strategy, such as threads"
         )
-    return attrs.evolve(_parse(stripped, text, 1), text=stripped)
+    return attrs.evolve(_parse(stripped, text, 1, takes_text), text=stripped)
 
 
-def _parse(text: str, whole: str, depth: int) -> Spec:
+def _parse(text: str, whole: str, depth: int, takes_text: TakesText) -> Spec:
     if depth > _DEEPEST:
         raise SpecError(
             f"strategies nested more than {_DEEPEST} deep",
@@ -86,14 +98,19 @@ def _parse(text: str, whole: str, depth: int) -> Spec:
         )
     inner: list[Spec] = []
     options: dict[str, Any] = {}
-    for part in _split(rest[1:-1], whole):
+    for place, part in enumerate(_split(rest[1:-1], whole)):
         if (option := _OPTION.match(part)) is None:
-            inner.append(_positional(part, name, whole, depth, after_options=bool(options)))
+            named = takes_text(name, distribution) if place == 0 and _is_text(part) else None
+            if named is not None:
+                options[named] = ast.literal_eval(part)
+                continue
+            _require_strategy(part, name, whole, after_options=bool(options))
+            inner.append(_parse(part, whole, depth + 1, takes_text))
             continue
         key = option[1]
         if key in options:
             raise SpecError(f"option {key!r} is given twice", spec=whole, hint="give it once")
-        options[key] = _value(key, part[option.end() :].strip(), whole, depth)
+        options[key] = _value(key, part[option.end() :].strip(), whole, depth, takes_text)
     return Spec(name, distribution, tuple(inner), options, text)
 
 
@@ -154,17 +171,23 @@ def _split(text: str, whole: str) -> list[str]:
     return parts
 
 
-def _positional(part: str, name: str, whole: str, depth: int, *, after_options: bool) -> Spec:
+def _is_text(part: str) -> bool:
+    try:
+        return isinstance(ast.literal_eval(part), str)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
+
+
+def _require_strategy(part: str, name: str, whole: str, *, after_options: bool) -> None:
     if _NAME.match(part) is None or part in {"True", "False", "None"}:
         raise PositionalOptionError(name, part, spec=whole)
     if after_options:
         raise SpecError(
             f"the strategy {part!r} stands after an option", spec=whole, hint="put strategies first"
         )
-    return _parse(part, whole, depth + 1)
 
 
-def _value(key: str, text: str, whole: str, depth: int) -> Any:
+def _value(key: str, text: str, whole: str, depth: int, takes_text: TakesText) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
@@ -176,7 +199,7 @@ def _value(key: str, text: str, whole: str, depth: int) -> Any:
         )
     match = _NAME.match(text)
     if match is not None and (match.end() == len(text) or text[match.end() :].lstrip()[0] == "("):
-        return Word(_parse(text, whole, depth + 1), text)
+        return Word(_parse(text, whole, depth + 1, takes_text), text)
     raise SpecError(
         f"{text!r} is not a literal value for {key!r}",
         spec=whole,
@@ -201,8 +224,12 @@ def not_a_spec(option: str, word: Word, whole: object) -> SpecError:
     )
 
 
-def spec_from_table(table: Mapping[str, Any]) -> Spec:
+def spec_from_table(table: Mapping[str, Any], takes_text: TakesText = _takes_no_text) -> Spec:
     """Read a spec from a table with the name under ``use``; nested tables with ``use`` are specs.
+
+    Args:
+        table: the table.
+        takes_text: as for ``parse_spec``.
 
     Raises:
         SpecError: ``use`` is missing or not text.
@@ -214,7 +241,7 @@ def spec_from_table(table: Mapping[str, Any]) -> Spec:
             spec=dict(table),
             hint='write {use = "threads"}',
         )
-    named = parse_spec(use)
+    named = parse_spec(use, takes_text)
     options = dict(named.options)
     for key, value in table.items():
         if key == "use":
@@ -222,6 +249,8 @@ def spec_from_table(table: Mapping[str, Any]) -> Spec:
         if key in options:
             raise SpecError(f"option {key!r} is given twice", spec=dict(table), hint="give it once")
         options[key] = (
-            spec_from_table(value) if isinstance(value, Mapping) and "use" in value else value
+            spec_from_table(value, takes_text)
+            if isinstance(value, Mapping) and "use" in value
+            else value
         )
     return Spec(named.name, named.distribution, named.inner, options, text=repr(dict(table)))

@@ -11,6 +11,7 @@ import pickle
 import struct
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ __all__ = ["Logbook", "Page", "Unfinished", "logbook_path", "read_logbook"]
 
 PAGES = 512
 PAGE_BYTES = 16_384
+FORGOTTEN_SECONDS = 7 * 86_400.0
 _HEADER = struct.Struct("<QQ")
 _LENGTH = struct.Struct("<I")
 
@@ -89,6 +91,7 @@ class Logbook:
             raise
         finally:
             os.close(descriptor)
+        _sweep(path.parent)
         self._lock = threading.Lock()
         self._free = deque(range(1, PAGES))
         self._pageless = 0
@@ -125,6 +128,15 @@ class Logbook:
             self.path.unlink()
         with suppress(BufferError):
             self._memory.close()
+
+
+def _sweep(directory: Path) -> None:
+    """Remove logbooks that nobody has written for long: their owners never asked for them."""
+    oldest = time.time() - FORGOTTEN_SECONDS
+    for path in directory.iterdir():
+        with suppress(OSError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 class Page:

@@ -12,7 +12,6 @@ import secrets
 import socket
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -34,6 +33,8 @@ from stratagem.task import Outcome, Task
 from stratagem.threads import Crew
 
 __all__ = ["OnLost", "RemoteOwner"]
+
+_log = logging.getLogger("stratagem")
 
 OnLost = Literal["isolate", "fail"]
 
@@ -174,11 +175,12 @@ class RemoteOwner:
         )
         if unlike and unlike not in self._greeted:
             self._greeted.add(unlike)
-            warnings.warn(
-                f"worker {name} ({worker}) has other versions: {'; '.join(unlike)}; "
+            _log.warning(
+                "worker_differs: worker %s (%s) has other versions: %s; "
                 "what travels between them may not load",
-                RuntimeWarning,
-                stacklevel=2,
+                name,
+                worker,
+                "; ".join(unlike),
             )
 
     def _on_partial(self, _worker: str, travelled: bytes) -> None:

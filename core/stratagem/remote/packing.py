@@ -27,7 +27,8 @@ _registering = threading.Lock()
 class Packer:
     """Pickle values; those that come from where the workers can't import them go by value.
 
-    That is what ``__main__`` defines, and what the modules to be shipped define.
+    That is what ``__main__`` defines, and what the modules to be shipped define, and those that
+    cloudpickle was told of.
 
     Args:
         ship_modules: modules, or their names, that the workers lack.
@@ -41,7 +42,7 @@ class Packer:
         if isinstance(ship_modules, str | ModuleType) or not isinstance(ship_modules, Sequence):
             raise TypeError(f'ship_modules is a list, such as ["helpers"], not {ship_modules!r}')
         self._modules = [_module(given) for given in ship_modules]
-        self._names = [b"__main__", *(module.__name__.encode() for module in self._modules)]
+        self._names = {b"__main__", *(module.__name__.encode() for module in self._modules)}
 
     def __call__(self, value: object, stage: str) -> bytes:
         """Pickle ``value``.
@@ -55,7 +56,7 @@ class Packer:
         """
         try:
             pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-            if not any(name in pickled for name in self._names):
+            if not any(name in pickled for name in self._names | _told_to_cloudpickle()):
                 return pickled
         except Exception:  # noqa: BLE001, S110 - whatever pickle raises, cloudpickle has its turn
             pass
@@ -81,6 +82,10 @@ class Packer:
             finally:
                 for module in ours:
                     cloudpickle.unregister_pickle_by_value(module)
+
+
+def _told_to_cloudpickle() -> set[bytes]:
+    return {name.encode() for name in cloudpickle.list_registry_pickle_by_value()}
 
 
 def _module(given: ModuleType | str) -> ModuleType:

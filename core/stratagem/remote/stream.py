@@ -34,6 +34,9 @@ LEAST_WINDOW = 832
 BATCH_SECONDS = 0.25
 BRIEF_SECONDS = 0.2
 LARGEST_BATCH = 128
+LARGEST_SHIPMENT = 4_194_304
+"""Bytes of arguments beyond which tasks travel apart."""
+
 KILL_SECONDS = 5.0
 """Seconds in which workers kill what they can, and say so."""
 
@@ -252,11 +255,13 @@ class RemoteStream:
         """Part tasks into those that can share a shipment, in their order."""
         group: list[Cargo] = []
         alike: object = None
+        size = 0
         for cargo in cargos:
             common = _common(cargo)
-            if group and common != alike:
+            size += len(cargo.given)
+            if group and (common != alike or size > LARGEST_SHIPMENT):
                 yield group
-                group = []
+                group, size = [], len(cargo.given)
             alike = common
             group.append(cargo)
         if group:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from stratagem import StrategyInfo, hookimpl
 from stratagem_builtin.coroutines import AsyncStrategy
+from stratagem_builtin.executors import executor
 from stratagem_builtin.initializer import worker_state
 from stratagem_builtin.processes import ProcessPoolStrategy
 from stratagem_builtin.sequential import SequentialStrategy
@@ -20,10 +21,21 @@ __all__ = [
 
 @hookimpl
 def stratagem_strategies() -> Iterable[StrategyInfo]:
-    """Offer the four."""
+    """Offer them."""
     return [
         StrategyInfo("sequential", SequentialStrategy, "one after another, deterministic"),
         StrategyInfo("threads", ThreadPoolStrategy, "in threads, for I/O"),
-        StrategyInfo("processes", ProcessPoolStrategy, "in processes, for CPU and for safety"),
+        StrategyInfo(
+            "processes",
+            ProcessPoolStrategy,
+            "in processes, for CPU and for safety",
+            imports_code=frozenset({"initializer"}),
+        ),
         StrategyInfo("asyncio", AsyncStrategy, "on an event loop, for async I/O"),
+        StrategyInfo(
+            "executor",
+            executor,
+            "on any concurrent.futures.Executor, named package:Class",
+            imports_code=True,
+        ),
     ]

@@ -15,4 +15,11 @@ __all__ = ["DaskStrategy"]
 @hookimpl
 def stratagem_strategies() -> Iterable[StrategyInfo]:
     """Offer ``dask``."""
-    return [StrategyInfo("dask", DaskStrategy, "Dask workers, of this machine or of a cluster")]
+    return [
+        StrategyInfo(
+            "dask",
+            DaskStrategy,
+            "Dask workers, of this machine or of a cluster",
+            imports_code=frozenset({"ship_modules"}),
+        )
+    ]

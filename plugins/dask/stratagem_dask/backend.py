@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import dask
 from distributed.scheduler import KilledWorker
 
 from stratagem import ClusterError
@@ -37,6 +38,9 @@ SAME_HOST_SECONDS = 3.0
 """Seconds in which another worker on the host of a dead one may come up, to read its notes."""
 
 FAREWELL_SECONDS = 5.0
+
+LARGE_IS_MEANT = {"distributed.admin.large-graph-warning-threshold": "1 TB"}
+"""Arguments are sent with the tasks that need them, however large: a warning would say nothing."""
 
 
 @attrs.define(eq=False)
@@ -217,6 +221,13 @@ class DaskBackend:
     # What the thread does.
 
     def _serve(self) -> None:
+        try:
+            self._serve_letters()
+        except BaseException as error:  # noqa: BLE001 - raised where the outcomes are read
+            self._lose(error)
+            self._place()
+
+    def _serve_letters(self) -> None:
         while True:
             letters = self._all_letters()
             for letter in letters:
@@ -275,17 +286,18 @@ class DaskBackend:
     def _send(self, worker: _Worker, batch: list[tuple[int, Delivery]]) -> None:
         prefix = f"stratagem-{self._owner.session.name[:8]}"
         numbers = [number for number, _ in batch]
-        futures = self._client.map(
-            remote.run_shipment,
-            [delivery.shipment for _, delivery in batch],
-            numbers,
-            session=self._session,
-            key=[(prefix, number) for number in numbers],
-            workers=[worker.address],
-            priority=max(delivery.depth for _, delivery in batch),
-            retries=0,
-            pure=False,
-        )
+        with dask.config.set(LARGE_IS_MEANT):
+            futures = self._client.map(
+                remote.run_shipment,
+                [delivery.shipment for _, delivery in batch],
+                numbers,
+                session=self._session,
+                key=[(prefix, number) for number in numbers],
+                workers=[worker.address],
+                priority=max(delivery.depth for _, delivery in batch),
+                retries=0,
+                pure=False,
+            )
         for (number, delivery), future in zip(batch, futures, strict=True):
             self._sent[number] = self._by_delivery[delivery] = _Sent(delivery, worker, future)
 
@@ -427,14 +439,19 @@ class DaskBackend:
             self._bury(address, None)
 
     def _lose_scheduler(self) -> None:
-        self._lost = ClusterError(
-            f"the scheduler of Dask at {self._client.scheduler.address} is gone; "
-            "what had ended is in the report"
+        self._lose(
+            ClusterError(
+                f"the scheduler of Dask at {self._client.scheduler.address} is gone; "
+                "what had ended is in the report"
+            )
         )
+
+    def _lose(self, error: BaseException) -> None:
+        self._lost = error
         for number in list(self._sent):
             found = self._taken_off(number)
             if found is not None:
-                found.delivery.failed(self._lost)
+                found.delivery.failed(error)
 
     def _broken(self, error: BaseException | None, who: str = "Dask") -> ClusterError:
         broken = ClusterError(

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import threading
 from collections.abc import Mapping
+from concurrent.futures import Future, wait
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,12 @@ from urllib.parse import urlsplit
 import attrs
 
 from stratagem import ClusterError
+from stratagem_dask.shield import interrupts_held
 
-__all__ = ["Connection", "Place", "place_of"]
+__all__ = ["Connection", "Place", "connect", "place_of"]
+
+LOOK_UP = 0.5
+"""Seconds after which the main thread looks up from its wait, for a signal that struck before."""
 
 _SAFE_SCHEMES = {"tls", "inproc", "wss"}
 _LOOPBACK_HTTP = "127.0.0.1:0"
@@ -50,6 +56,7 @@ class Connection:
 
     def __init__(self, place: Place) -> None:
         dask: Any = import_module("distributed")  # slow to import
+        self.client: Any = None
         self._cluster: Any = None
         security = place.security
         if security is None and place.tls:
@@ -66,33 +73,64 @@ class Connection:
                     worker_dashboard_address=None if processes else _LOOPBACK_HTTP,
                     host="127.0.0.1" if processes else None,
                     silence_logs=logging.CRITICAL,
+                    **({"preload": ["stratagem_dask.shield"]} if processes else {}),
                     **place.cluster,
                 )
                 self.address = self._cluster.scheduler_address
             self.client = dask.Client(
                 self.address, timeout=place.start_timeout, set_as_default=False, **options
             )
-        except Exception as error:
-            self._close_cluster()
-            where = f"at {place.address}" if place.address else "made here"
-            raise ClusterError(f"the Dask cluster {where} cannot be used: {error}") from error
-        try:
             self.client.wait_for_workers(1, timeout=place.start_timeout)
-        except TimeoutError as error:
+        except Exception as error:
             self.close()
-            raise ClusterError(
-                f"the Dask cluster at {self.address} has no worker after "
-                f"{place.start_timeout:g} s; start one, or allow more time with start_timeout"
-            ) from error
+            raise self._unusable(place, error) from error
+
+    def _unusable(self, place: Place, error: Exception) -> ClusterError:
+        where = f"at {place.address}" if place.address else "made here"
+        if isinstance(error, TimeoutError) and self.client is not None:
+            return ClusterError(
+                f"the Dask cluster {where} has no worker after {place.start_timeout:g} s; "
+                "start one, or allow more time with start_timeout"
+            )
+        return ClusterError(f"the Dask cluster {where} cannot be used: {error}")
 
     def close(self) -> None:
         """Leave the cluster; end it if it is ours."""
-        self.client.close()
-        self._close_cluster()
-
-    def _close_cluster(self) -> None:
+        if self.client is not None:
+            self.client.close()
         if self._cluster is not None:
             self._cluster.close()
+
+
+def connect(place: Place) -> Connection:
+    """Reach a cluster, or make one.
+
+    It happens in a thread where no interrupt strikes: a cluster that is half made when one does
+    would be left behind, and workers that start just then would fail of it. One that strikes who
+    waits here ends the cluster again.
+
+    Raises:
+        ClusterError: it cannot be reached, or made, or has no worker in time.
+    """
+    made: Future[Connection] = Future()
+
+    def make() -> None:
+        try:
+            with interrupts_held():
+                made.set_result(Connection(place))
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            made.set_exception(error)
+
+    threading.Thread(target=make, name="stratagem-dask-connect", daemon=True).start()
+    try:
+        while not wait([made], LOOK_UP).done:
+            pass
+    except BaseException:
+        wait([made])
+        if made.exception() is None:
+            made.result().close()
+        raise
+    return made.result()
 
 
 def _security(security: Any, tls: Mapping[str, str]) -> Any:

@@ -115,7 +115,9 @@ def _certificates(home: Path, hosts: tuple[str, ...]) -> list[str]:
 
 
 def _start(role: str, *options: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", f"distributed.cli.dask_{role}", *options, "--no-dashboard"]
+    # Without an address even the web server that has no dashboard listens to all hosts.
+    web = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    command = [sys.executable, "-m", f"distributed.cli.dask_{role}", *options, *web]
     environment = os.environ | {"DASK_LOGGING__DISTRIBUTED": "critical"}
     return subprocess.Popen(  # noqa: S603 - our own words
         command, start_new_session=True, stdout=subprocess.DEVNULL, env=environment

@@ -9,7 +9,7 @@ from stratagem import Outcome, StreamingStrategy, TaskSource
 from stratagem.options import require_count, require_seconds
 from stratagem.remote import RemoteOwner
 from stratagem.strategy import stays_here
-from stratagem_dask.connection import Connection, place_of
+from stratagem_dask.connection import connect, place_of
 
 if TYPE_CHECKING:
     from stratagem_dask.backend import DaskBackend
@@ -126,7 +126,7 @@ class DaskStrategy(StreamingStrategy):
     def _join(self, owner: RemoteOwner) -> "DaskBackend":
         from stratagem_dask.backend import DaskBackend  # noqa: PLC0415 - Dask is slow to import
 
-        return DaskBackend(Connection(self._place), owner)
+        return DaskBackend(connect(self._place), owner)
 
 
 def _usable_cpus() -> int:

@@ -1,7 +1,13 @@
 """One cluster for all tests of a worker of pytest: it takes a second or two to start."""
 
+import sys
+from pathlib import Path
+
 import pytest
+
 from stratagem_dask.loopback import loopback_cluster
+
+sys.path.append(str(Path(__file__).parent))  # for what several of them have workers do
 
 
 @pytest.fixture(scope="session")

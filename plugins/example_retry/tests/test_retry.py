@@ -10,12 +10,12 @@ from email.utils import formatdate
 
 import cloudpickle
 import pytest
-from stratagem_retry import RetryStrategy
-from stratagem_retry.errors import chooser, retry_after
 
 from stratagem import Engine, RemoteError, StrategyOptionError, TaskTimeoutError, current_task
 from stratagem.testing import Event, EventRecorder
 from stratagem_builtin import ProcessPoolStrategy, SequentialStrategy, ThreadPoolStrategy
+from stratagem_retry import RetryStrategy
+from stratagem_retry.errors import chooser, retry_after
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
