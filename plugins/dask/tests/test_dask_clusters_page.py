@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster, Security
-from stratagem_dask import DaskStrategy
 
 import stratagem
 from stratagem.testing.waiting import PATIENCE
+from stratagem_dask import DaskStrategy
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")

@@ -9,10 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from stratagem_dask import DaskStrategy
 
 from stratagem import Engine
 from stratagem.testing.waiting import PATIENCE
+from stratagem_dask import DaskStrategy
 
 PAGE = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```python\n(.*?)^```\n\n```output\n(.*?)^```", re.MULTILINE | re.DOTALL)
