@@ -20,6 +20,7 @@ No module here imports a plugin: the strategies that ship with it live in ``stra
 and come in by entry point like any other.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stratagem.budget import Budget
@@ -64,7 +65,6 @@ from stratagem.errors import (
     UnknownStrategyError,
     WorkerStartError,
 )
-from stratagem.executor import StrategyExecutor
 from stratagem.expansion import Expansion
 from stratagem.hookspecs import hookimpl
 from stratagem.invoke import invoke, is_async
@@ -88,6 +88,7 @@ from stratagem.terminal import authentication_failed
 
 if TYPE_CHECKING:
     from stratagem.async_stream import AsyncStream
+    from stratagem.executor import StrategyExecutor
     from stratagem.on_executor import ExecutorStrategy
 
 __all__ = [
@@ -166,14 +167,15 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "AsyncStream": "async_stream",
+    "ExecutorStrategy": "on_executor",
+    "StrategyExecutor": "executor",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Import what needs asyncio or cloudpickle when it is asked for: that costs as much again."""
-    if name == "AsyncStream":
-        from stratagem.async_stream import AsyncStream  # noqa: PLC0415
-
-        return AsyncStream
-    if name == "ExecutorStrategy":
-        from stratagem.on_executor import ExecutorStrategy  # noqa: PLC0415
-
-        return ExecutorStrategy
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import what needs asyncio, cloudpickle or executors when it is asked for: it costs as much."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
