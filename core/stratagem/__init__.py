@@ -11,6 +11,7 @@ The tree stands on itself without a circle, lowest first:
 - ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;
   ``strategy``, ``transport``; ``hosts``, ``parcels``, ``carriers``, ``on_executor``: the strategy
   that is an executor of the standard library.
+- ``remote``: what strategies on other engines are built of.
 - ``specs``, ``selection``, ``configuration``: from a word to a strategy.
 - ``run``, ``signals``, ``watch``, ``plan``, ``numbering``, ``verdict``, ``stream``,
   ``async_stream``, ``engine``: the pipeline.
@@ -175,7 +176,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs asyncio, cloudpickle or executors when it is asked for: it costs as much."""
+    """Import what needs asyncio, cloudpickle or executors when it is asked for: that is slow."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

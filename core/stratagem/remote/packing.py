@@ -11,10 +11,9 @@ from typing import Any
 import attrs
 import cloudpickle
 
-from stratagem.errors import TransportError
 from stratagem.remote.shipments import Function
 from stratagem.task import Task
-from stratagem.transport import safe_repr, safe_str
+from stratagem.transport import unpicklable
 
 __all__ = ["Cargo", "Packer", "Wrapping"]
 
@@ -63,11 +62,7 @@ class Packer:
         try:
             return self._by_value(value)
         except Exception as error:
-            raise TransportError(
-                stage,
-                f"a {type(value).__qualname__} cannot be pickled: {safe_str(error)}",
-                shown=safe_repr(value) if stage == "encode_result" else "",
-            ) from error
+            raise unpicklable(value, stage, error) from error
 
     def _by_value(self, value: object) -> bytes:
         if not self._modules:
