@@ -209,6 +209,14 @@ def test_large_functions_arguments_and_results_travel(strategy):
     assert [len(text) for text in texts.values] == [100_000, 10, 1_000_000]
 
 
+def test_a_batch_of_which_nothing_can_travel_ends(strategy):
+    """Each task has an error that says what cannot be pickled."""
+    report = stratagem.map(tasks.square, [threading.Lock()] * 100, strategy=strategy, log="error")
+
+    assert {type(o.error) for o in report} == {TransportError}
+    assert len(report) == 100
+
+
 def test_a_result_that_is_too_large_is_an_error(cluster):
     """The error names the size, the limit and the option."""
     with stratagem.strategy(cluster.spec(max_result_bytes=1_000)) as strategy:
