@@ -2,8 +2,8 @@
 
 The tree stands on itself without a circle, lowest first:
 
-- ``errors``, ``hookspecs``, ``keys``, ``tags``, then ``task``, ``snapshot``, ``terminal``: the
-  values, and rules on them.
+- ``errors``, ``hookspecs``, ``keys``, ``tags``, ``files``, then ``task``, ``snapshot``,
+  ``terminal``: the values, and rules on them.
 - ``source``, ``stages``, ``submissions``, ``intake``, ``async_intake``, ``expansion``: where
   tasks come from;
   ``scope``, ``loops``, ``event_loops``, ``invoke``: what runs where a task runs; ``family``: the
