@@ -1,4 +1,4 @@
-"""``stratagem map -s dask``: lines on stdout stay whole, and Ctrl-C stops the run, not the workers."""
+"""``stratagem map -s dask``: lines stay whole, and Ctrl-C stops the run, not its workers."""
 
 import json
 import os
