@@ -160,6 +160,25 @@ def test_coroutines_wait_for_two_nested_runs_at_once(strategy):
     assert overlap(intervals) <= SLOTS
 
 
+def test_a_parent_that_is_killed_takes_its_children_with_it(cluster, tmp_path):
+    """They are stopped where they run, and the run ends with the parent lost."""
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    with stratagem.strategy(cluster.spec(grace=0.5)) as strategy:
+        calls = [partial(jobs.wait_for_children, begun, gate)]
+        with stratagem.stream(calls, strategy=strategy, log="error") as stream:
+            reader = threading.Thread(target=list, args=(stream,))
+            reader.start()
+            until(lambda: len(lines(begun)) == 3)
+            parent = next(line for line in lines(begun) if line.startswith("parent"))
+            children = [line for line in lines(begun) if not line.startswith("parent")]
+            os.kill(int(parent.partition(" ")[2]), signal.SIGKILL)
+            reader.join()
+        elsewhere = [pid for pid in children if pid != parent.partition(" ")[2]]
+        until(lambda: lines(begun).count("over") >= len(elsewhere))
+
+    assert stream.report.counts == {"lost": 1}
+
+
 def test_a_budget_holds_over_all_workers(strategy):
     """One place, however many workers ask for it: whoever owns the run keeps the count."""
     budget = stratagem.Budget("tests of dask", 1)
