@@ -2,8 +2,8 @@
 
 The tree stands on itself without a circle, lowest first:
 
-- ``errors``, ``hookspecs``, ``keys``, ``tags``, then ``task``, ``snapshot``, ``terminal``: the
-  values, and rules on them.
+- ``errors``, ``hookspecs``, ``keys``, ``tags``, ``files``, then ``task``, ``snapshot``,
+  ``terminal``: the values, and rules on them.
 - ``source``, ``stages``, ``submissions``, ``intake``, ``async_intake``, ``expansion``: where
   tasks come from;
   ``scope``, ``loops``, ``event_loops``, ``invoke``: what runs where a task runs; ``family``: the
@@ -11,6 +11,7 @@ The tree stands on itself without a circle, lowest first:
 - ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;
   ``strategy``, ``transport``; ``hosts``, ``parcels``, ``carriers``, ``on_executor``: the strategy
   that is an executor of the standard library.
+- ``remote``: what strategies on other engines are built of.
 - ``specs``, ``selection``, ``configuration``: from a word to a strategy.
 - ``run``, ``signals``, ``watch``, ``plan``, ``numbering``, ``verdict``, ``stream``,
   ``async_stream``, ``engine``: the pipeline.
@@ -20,6 +21,7 @@ No module here imports a plugin: the strategies that ship with it live in ``stra
 and come in by entry point like any other.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stratagem.budget import Budget
@@ -64,7 +66,6 @@ from stratagem.errors import (
     UnknownStrategyError,
     WorkerStartError,
 )
-from stratagem.executor import StrategyExecutor
 from stratagem.expansion import Expansion
 from stratagem.hookspecs import hookimpl
 from stratagem.invoke import invoke, is_async
@@ -88,6 +89,7 @@ from stratagem.terminal import authentication_failed
 
 if TYPE_CHECKING:
     from stratagem.async_stream import AsyncStream
+    from stratagem.executor import StrategyExecutor
     from stratagem.on_executor import ExecutorStrategy
 
 __all__ = [
@@ -166,14 +168,15 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "AsyncStream": "async_stream",
+    "ExecutorStrategy": "on_executor",
+    "StrategyExecutor": "executor",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Import what needs asyncio or cloudpickle when it is asked for: that costs as much again."""
-    if name == "AsyncStream":
-        from stratagem.async_stream import AsyncStream  # noqa: PLC0415
-
-        return AsyncStream
-    if name == "ExecutorStrategy":
-        from stratagem.on_executor import ExecutorStrategy  # noqa: PLC0415
-
-        return ExecutorStrategy
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import what needs asyncio, cloudpickle or executors when it is asked for: that is slow."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -17,7 +17,15 @@ import cloudpickle
 
 from stratagem.errors import RemoteError, TransportError
 
-__all__ = ["decode", "decode_error", "encode", "encode_error", "unloadable", "without_frames"]
+__all__ = [
+    "decode",
+    "decode_error",
+    "encode",
+    "encode_error",
+    "unloadable",
+    "unpicklable",
+    "without_frames",
+]
 
 MESSAGE = 4_096
 TRACEBACK = 16_384
@@ -68,11 +76,16 @@ def encode(value: object, stage: str) -> bytes:
     try:
         return cloudpickle.dumps(value)  # type: ignore[no-any-return]
     except Exception as error:
-        raise TransportError(
-            stage,
-            f"a {type(value).__qualname__} cannot be pickled: {safe_str(error)}",
-            shown=safe_repr(value) if stage == "encode_result" else "",
-        ) from error
+        raise unpicklable(value, stage, error) from error
+
+
+def unpicklable(value: object, stage: str, error: BaseException) -> TransportError:
+    """Say that a value cannot be pickled, and why."""
+    return TransportError(
+        stage,
+        f"a {type(value).__qualname__} cannot be pickled: {safe_str(error)}",
+        shown=safe_repr(value) if stage == "encode_result" else "",
+    )
 
 
 def depth_exceeds(value: object, most: int) -> bool:

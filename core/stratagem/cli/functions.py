@@ -2,6 +2,7 @@
 
 A worker process gets ``sys.path`` and imports the module by its name,
 so a file is imported under a name that leads back to it: its stem, with its directory on the path.
+On another machine nobody finds it, so what it defines travels there by value.
 Where that name belongs to somebody else, the module gets a private name,
 and its function travels as the path of the file, to be imported there anew.
 """
@@ -19,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from stratagem.cli.messages import CommandError
+from stratagem.files import loaded_from_files
 
 __all__ = ["load_function"]
 
@@ -85,6 +87,7 @@ def _module_at(path: Path) -> ModuleType:
     if not _is_taken(name, path):
         if str(directory) not in sys.path:
             sys.path.insert(0, str(directory))
+        loaded_from_files.add(name)
         return _imported(name, path)
     if str(directory) not in sys.path:
         sys.path.append(str(directory))  # last, so that it hides nothing that is installed

@@ -1,6 +1,7 @@
 """How calls are pickled for workers that have neither the caller's program nor its modules."""
 
 import pickle
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,10 +12,10 @@ from typing import Any
 import attrs
 import cloudpickle
 
-from stratagem.errors import TransportError
+from stratagem.files import loaded_from_files
 from stratagem.remote.shipments import Function
 from stratagem.task import Task
-from stratagem.transport import safe_repr, safe_str
+from stratagem.transport import unpicklable
 
 __all__ = ["Cargo", "Packer", "Wrapping"]
 
@@ -27,8 +28,8 @@ _registering = threading.Lock()
 class Packer:
     """Pickle values; those that come from where the workers can't import them go by value.
 
-    That is what ``__main__`` defines, and what the modules to be shipped define, and those that
-    cloudpickle was told of.
+    That is what ``__main__`` defines, and what the modules to be shipped define, those that
+    cloudpickle was told of, and those that were loaded from a file by its path.
 
     Args:
         ship_modules: modules, or their names, that the workers lack.
@@ -56,25 +57,21 @@ class Packer:
         """
         try:
             pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-            if not any(name in pickled for name in self._names | _told_to_cloudpickle()):
+            if not any(name in pickled for name in self._names | _travellers()):
                 return pickled
         except Exception:  # noqa: BLE001, S110 - whatever pickle raises, cloudpickle has its turn
             pass
         try:
             return self._by_value(value)
         except Exception as error:
-            raise TransportError(
-                stage,
-                f"a {type(value).__qualname__} cannot be pickled: {safe_str(error)}",
-                shown=safe_repr(value) if stage == "encode_result" else "",
-            ) from error
+            raise unpicklable(value, stage, error) from error
 
     def _by_value(self, value: object) -> bytes:
-        if not self._modules:
-            return cloudpickle.dumps(value)  # type: ignore[no-any-return]
         with _registering:  # what cloudpickle is told of modules holds for the whole program
             registered = cloudpickle.list_registry_pickle_by_value()
-            ours = [module for module in self._modules if module.__name__ not in registered]
+            files = [sys.modules[name] for name in loaded_from_files if name in sys.modules]
+            travellers = {*self._modules, *files}
+            ours = [module for module in travellers if module.__name__ not in registered]
             for module in ours:
                 cloudpickle.register_pickle_by_value(module)
             try:
@@ -84,8 +81,10 @@ class Packer:
                     cloudpickle.unregister_pickle_by_value(module)
 
 
-def _told_to_cloudpickle() -> set[bytes]:
-    return {name.encode() for name in cloudpickle.list_registry_pickle_by_value()}
+def _travellers() -> set[bytes]:
+    """Name the modules that others have said are to travel."""
+    told = cloudpickle.list_registry_pickle_by_value()
+    return {name.encode() for name in (*told, *loaded_from_files)}
 
 
 def _module(given: ModuleType | str) -> ModuleType:

@@ -196,13 +196,17 @@ class RemoteStream:
             return 1
         fair = LARGEST_BATCH
         slots = max(1, self.backend.slots())
-        if self._input_over:
+        if not self._more_may_come:
             fair = -(-len(self._again) // slots)
         return max(1, min(fair, LARGEST_BATCH, int(BATCH_SECONDS / max(self._mean, 1e-6))))
 
+    @property
+    def _more_may_come(self) -> bool:
+        return self._ready and not self._input_over
+
     def _share(self) -> None:
         """Have workers give back what has not begun, where others have nothing to do."""
-        if self._shared or not self._input_over or self._again or self.tasks.closed:
+        if self._shared or self._more_may_come or self._again or self.tasks.closed:
             return
         active = sum(not delivery.waiting for delivery in self._deliveries)
         if active < self.backend.slots() and any(len(d.cargos) > 1 for d in self._deliveries):
@@ -210,7 +214,7 @@ class RemoteStream:
             self.backend.tell_all(("share", self.number))
 
     def _gather(self, most: int) -> list[Cargo]:
-        """Take tasks that can travel; settle those that can't."""
+        """Take tasks that can travel, as many as there are, until they fill a delivery."""
         cargos: list[Cargo] = []
         while self._again and len(cargos) < most:
             if self._again[0].apart and cargos:
@@ -218,12 +222,17 @@ class RemoteStream:
             cargos.append(self._again.popleft())
             if cargos[-1].apart:
                 return cargos
-        for task in self._taken(min(most - len(cargos), self._window_left())):
-            try:
-                cargos.append(self._wrapping.wrap(task))
-            except TransportError as error:
-                self._settle([failed(task, without_frames(error), Status.ERROR)])
+        while taken := self._taken(min(most - len(cargos), self._window_left())):
+            cargos += filter(None, map(self._wrapped, taken))
         return cargos
+
+    def _wrapped(self, task: Task) -> Cargo | None:
+        """Make a task travel; settle one that can't."""
+        try:
+            return self._wrapping.wrap(task)
+        except TransportError as error:
+            self._settle([failed(task, without_frames(error), Status.ERROR)])
+            return None
 
     def _window_left(self) -> int:
         window = max(LEAST_WINDOW, 3 * self.backend.slots())

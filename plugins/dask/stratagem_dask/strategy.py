@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stratagem import Outcome, StreamingStrategy, TaskSource
 from stratagem.options import require_count, require_seconds
-from stratagem.remote import RemoteOwner
 from stratagem.strategy import stays_here
-from stratagem_dask.connection import connect, place_of
+from stratagem_dask.place import place_of
 
 if TYPE_CHECKING:
+    from stratagem.remote import RemoteOwner
     from stratagem_dask.backend import DaskBackend
 
 __all__ = ["DaskStrategy"]
@@ -98,6 +98,8 @@ class DaskStrategy(StreamingStrategy):
             start_timeout=require_seconds("start_timeout", start_timeout, zero=False),
         )
         self._isolates = on_lost == "isolate" and (processes or bool(self._place.address))
+        from stratagem.remote import RemoteOwner  # noqa: PLC0415 - who lists strategies needs none
+
         self._owner = RemoteOwner(
             self._join,
             grace=grace,
@@ -123,8 +125,9 @@ class DaskStrategy(StreamingStrategy):
         """Stop the streams that are open, leave the cluster, and end it if it was made here."""
         self._owner.close()
 
-    def _join(self, owner: RemoteOwner) -> "DaskBackend":
+    def _join(self, owner: "RemoteOwner") -> "DaskBackend":
         from stratagem_dask.backend import DaskBackend  # noqa: PLC0415 - Dask is slow to import
+        from stratagem_dask.connection import connect  # noqa: PLC0415 - so is what it needs
 
         return DaskBackend(connect(self._place), owner)
 

@@ -66,3 +66,8 @@ def speak(number):
 
 def long_text(size):
     return "x" * size
+
+
+def wait_for_children(begun, gate):
+    note(begun, f"parent {os.getpid()}")
+    return stratagem.nested([partial(mischief.wait_async, begun, gate)] * 2)

@@ -160,6 +160,25 @@ def test_coroutines_wait_for_two_nested_runs_at_once(strategy):
     assert overlap(intervals) <= SLOTS
 
 
+def test_a_parent_that_is_killed_takes_its_children_with_it(cluster, tmp_path):
+    """They are stopped where they run, and the run ends with the parent lost."""
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    with stratagem.strategy(cluster.spec(grace=0.5)) as strategy:
+        calls = [partial(jobs.wait_for_children, begun, gate)]
+        with stratagem.stream(calls, strategy=strategy, log="error") as stream:
+            reader = threading.Thread(target=list, args=(stream,))
+            reader.start()
+            until(lambda: len(lines(begun)) == 3)
+            parent = next(line for line in lines(begun) if line.startswith("parent"))
+            children = [line for line in lines(begun) if not line.startswith("parent")]
+            os.kill(int(parent.partition(" ")[2]), signal.SIGKILL)
+            reader.join()
+        elsewhere = [pid for pid in children if pid != parent.partition(" ")[2]]
+        until(lambda: lines(begun).count("over") >= len(elsewhere))
+
+    assert stream.report.counts == {"lost": 1}
+
+
 def test_a_budget_holds_over_all_workers(strategy):
     """One place, however many workers ask for it: whoever owns the run keeps the count."""
     budget = stratagem.Budget("tests of dask", 1)
@@ -207,6 +226,14 @@ def test_large_functions_arguments_and_results_travel(strategy):
 
     assert report.values == [(200_000, number) for number in range(100)]
     assert [len(text) for text in texts.values] == [100_000, 10, 1_000_000]
+
+
+def test_a_batch_of_which_nothing_can_travel_ends(strategy):
+    """Each task has an error that says what cannot be pickled."""
+    report = stratagem.map(tasks.square, [threading.Lock()] * 100, strategy=strategy, log="error")
+
+    assert {type(o.error) for o in report} == {TransportError}
+    assert len(report) == 100
 
 
 def test_a_result_that_is_too_large_is_an_error(cluster):
