@@ -33,7 +33,7 @@ def home(tmp_path):
 @pytest.fixture
 def certificates(home):
     """Make the certificates of the page."""
-    (make,) = [block for block in SHELL if "openssl" in block]
+    (make,) = [block for block in SHELL if "openssl req" in block]
     subprocess.run(["sh", "-ec", make], cwd=home, check=True, capture_output=True)
     return home / "tls"
 
