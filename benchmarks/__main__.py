@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from benchmarks.contest import is_ours
-from benchmarks.contests import CONTESTS
+from benchmarks.contests import ALL, CLUSTERS, CONTESTS
 from benchmarks.machine import this_machine
 from benchmarks.page import Found, PageError, markdown, plain, read_page, with_tables
 from benchmarks.rounds import run_contest
@@ -18,16 +18,16 @@ ROUNDS = 3
 
 def main() -> int:
     """Run what is asked for; give 1 if one of ours gave no figures, whatever the marks say."""
-    parser = _parser()
-    asked = parser.parse_args()
+    options = parser()
+    asked = options.parse_args()
     machine, command = this_machine(), " ".join(["python -m benchmarks", *_settings(asked)])
     try:
         page = "" if asked.markdown is None else read_page(asked.markdown)
     except PageError as error:
-        parser.error(str(error))
+        options.error(str(error))
     for file in (asked.json, asked.markdown):
         if file is not None and not file.parent.is_dir():
-            parser.error(f"there is no directory {str(file.parent)!r} to write {file.name} to")
+            options.error(f"there is no directory {str(file.parent)!r} to write {file.name} to")
     print(machine)
     found = _run(asked)
     if asked.json is not None:
@@ -45,7 +45,7 @@ def main() -> int:
 
 def _run(asked: argparse.Namespace) -> Found:
     found = []
-    for name in dict.fromkeys(asked.only or CONTESTS):
+    for name in names_of(asked):
         contest = CONTESTS[name]
         size = contest.quick if asked.quick else contest.size
         rows = run_contest(contest, rounds=asked.rounds or _rounds(asked), size=size)
@@ -54,7 +54,15 @@ def _run(asked: argparse.Namespace) -> Found:
     return found
 
 
-def _parser() -> argparse.ArgumentParser:
+def names_of(asked: argparse.Namespace) -> list[str]:
+    """Give the contests to run: those that are named, or all; on clusters only when asked for."""
+    names = asked.only or [contest.name for contest in ALL]
+    on_clusters = [contest.name for contest in CLUSTERS] if asked.clusters else []
+    return list(dict.fromkeys([*names, *on_clusters]))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make what reads the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--only",
@@ -62,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=sorted(CONTESTS),
         metavar="NAME",
         help=f"run this contest, and others so named, alone: {', '.join(CONTESTS)}",
+    )
+    parser.add_argument(
+        "--clusters",
+        action="store_true",
+        help=f"run those on clusters, too: {', '.join(contest.name for contest in CLUSTERS)}",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes and one round")
     parser.add_argument(
@@ -88,7 +101,8 @@ def _settings(asked: argparse.Namespace) -> list[str]:
     """Give those of the options that say what was measured."""
     quick = ["--quick"] if asked.quick else []
     rounds = [f"--rounds {asked.rounds}"] if asked.rounds else []
-    return [*quick, *rounds, *(f"--only {name}" for name in asked.only or ())]
+    clusters = ["--clusters"] if asked.clusters else []
+    return [*quick, *rounds, *clusters, *(f"--only {name}" for name in asked.only or ())]
 
 
 if __name__ == "__main__":

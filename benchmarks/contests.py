@@ -1,6 +1,7 @@
-"""Every contest there is."""
+"""Every contest there is: those that all run, and those on clusters, which run when asked for."""
 
 from benchmarks.calls import CALLS
+from benchmarks.clusters import CLUSTERS
 from benchmarks.command_line import COMMAND_LINE
 from benchmarks.dispatch import DISPATCH
 from benchmarks.limits import LIMITS
@@ -10,4 +11,4 @@ from benchmarks.nested import NESTED
 from benchmarks.start import START
 
 ALL = [*DISPATCH, *LISTENING, *LIMITS, *CALLS, *NESTED, *MEMORY, *START, *COMMAND_LINE]
-CONTESTS = {contest.name: contest for contest in ALL}
+CONTESTS = {contest.name: contest for contest in [*ALL, *CLUSTERS]}

@@ -17,6 +17,8 @@ PACKAGES = [
     "aiometer",
     "langchain-core",
     "httpx",
+    "distributed",
+    "ray",
     "pluggy",
     "structlog",
 ]

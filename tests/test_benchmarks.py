@@ -9,9 +9,10 @@ from pathlib import Path
 
 import attrs
 import pytest
+from benchmarks.__main__ import names_of, parser
 from benchmarks.bound import greedy_bound
 from benchmarks.contest import Contest, Mark, is_ours, judge
-from benchmarks.contests import ALL, CONTESTS
+from benchmarks.contests import ALL, CLUSTERS, CONTESTS
 from benchmarks.flight import Flight
 from benchmarks.machine import this_machine
 from benchmarks.page import PageError, markdown, plain, read_page, with_tables
@@ -75,9 +76,11 @@ def in_a_race(figures):
 
 def test_the_table_of_contests_is_whole():
     """Names are unique, ours come first, and marks name contenders and are for something."""
-    assert len(CONTESTS) == len(ALL)
-    assert TINY.keys() | PATIENT == CONTESTS.keys()
-    for contest in ALL:
+    everyday = [contest.name for contest in ALL]
+    assert len(CONTESTS) == len(ALL) + len(CLUSTERS)
+    assert TINY.keys() | PATIENT == set(everyday)
+    assert list(CONTESTS)[: len(ALL)] == everyday
+    for contest in CONTESTS.values():
         assert is_ours(next(iter(contest.contenders)))
         assert contest.marks
         assert {mark.against for mark in contest.marks} <= {None, *contest.contenders}
@@ -280,10 +283,37 @@ def test_a_page_without_a_place_for_the_tables_is_not_touched(tmp_path):
 
 
 def test_the_page_shows_every_contest():
-    """The documentation has a table for each contest there is."""
+    """The documentation has a table for each contest there is; clusters have theirs together."""
     page = read_page(ROOT / "docs" / "benchmarks.md")
+    tables = re.findall(r"^### (.+)$", page, re.MULTILINE)
 
-    assert re.findall(r"^### (.+)$", page, re.MULTILINE) == list(CONTESTS)
+    assert tables[: len(ALL)] == [contest.name for contest in ALL]
+    assert tables[len(ALL) :] in ([], [contest.name for contest in CLUSTERS])
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ([], [contest.name for contest in ALL]),
+        (["--only", "threads", "--only", "ray"], ["threads", "ray"]),
+        (["--clusters"], list(CONTESTS)),
+        (["--only", "threads", "--clusters"], ["threads", *(c.name for c in CLUSTERS)]),
+    ],
+)
+def test_clusters_run_only_when_they_are_asked_for(asked, names):
+    """By their names, or together with others."""
+    assert names_of(parser().parse_args(asked)) == names
+
+
+def test_a_plugin_that_is_not_installed_says_so(monkeypatch, tmp_path):
+    """The row of a strategy of ours whose distribution is missing names it."""
+    (tmp_path / "stratagem_ray.py").write_text(
+        "raise ModuleNotFoundError('gone', name='stratagem_ray')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+
+    with pytest.raises(ContenderError, match=r"^missing: stratagem_ray$"):
+        run_alone(CONTESTS["ray"], "stratagem ray", 20)
 
 
 def test_the_command_writes_what_is_asked_for(tmp_path):
