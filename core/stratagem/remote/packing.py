@@ -55,6 +55,7 @@ class Packer:
         Raises:
             TransportError: it cannot be pickled.
         """
+        pickled = None
         try:
             pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
             if not any(name in pickled for name in self._names | _travellers()):
@@ -64,6 +65,9 @@ class Packer:
         try:
             return self._by_value(value)
         except Exception as error:
+            # What a file defines goes by its name where it can't by value: workers may have it.
+            if pickled is not None and not any(name in pickled for name in self._names):
+                return pickled
             raise unpicklable(value, stage, error) from error
 
     def _by_value(self, value: object) -> bytes:

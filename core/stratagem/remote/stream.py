@@ -222,7 +222,7 @@ class RemoteStream:
             cargos.append(self._again.popleft())
             if cargos[-1].apart:
                 return cargos
-        while taken := self._taken(min(most - len(cargos), self._window_left())):
+        while taken := self._taken(min(most, self._window_left()) - len(cargos)):
             cargos += filter(None, map(self._wrapped, taken))
         return cargos
 
