@@ -77,7 +77,10 @@ class Backend(Protocol):
         """Leave the engine."""
 
     def slots(self) -> int:
-        """Tell how many deliveries run at once; 0 while there is no worker."""
+        """Tell how many deliveries run at once; 0 while there is no worker.
+
+        When that changes, ``RemoteOwner.slots_changed`` is to be called.
+        """
 
     def submit(self, deliveries: list[Delivery]) -> None:
         """Have deliveries run, the deepest first, and tell each how it ended."""

@@ -153,6 +153,11 @@ class RemoteOwner:
         """
         getattr(self, f"_on_{message[0]}")(worker, *message[1:])
 
+    def slots_changed(self) -> None:
+        """Have streams look again at how much they may send; from any thread."""
+        for stream in list(self._streams):
+            stream.post("look")
+
     def worker_gone(self, worker: str) -> None:
         """Stop what tasks of a dead worker wait for, and give back what they had taken."""
         with self._lock:

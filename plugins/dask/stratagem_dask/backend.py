@@ -5,6 +5,7 @@ whatever worker is left, when its own is gone: what becomes of it is decided by 
 """
 
 import asyncio
+import atexit
 import heapq
 import itertools
 import pickle
@@ -25,12 +26,14 @@ from stratagem import ClusterError
 from stratagem.remote import Death, Delivery, Unfinished
 from stratagem_dask import worker as remote
 from stratagem_dask.connection import Connection
+from stratagem_dask.demand import Demand
 
 if TYPE_CHECKING:
     from stratagem.remote import RemoteOwner
 
 __all__ = ["DaskBackend"]
 
+SHOW_EVERY = 1.0
 LOOK_AROUND = 0.5
 """Seconds after which futures are looked at that have ended without a word."""
 
@@ -122,6 +125,10 @@ class DaskBackend:
         self._dead: dict[str, _Dead] = {}
         self._slots = 0
         self._lost: BaseException | None = None
+        self._prefix = f"stratagem-{owner.session.name[:8]}"
+        self._demand = Demand(self._client, self._prefix)
+        self._show_at = 0.0
+        self._worker_by = time.monotonic() + connection.start_timeout
         self._thread = threading.Thread(target=self._serve, name="stratagem-dask", daemon=True)
         try:
             self._meet_workers()
@@ -129,11 +136,14 @@ class DaskBackend:
             connection.close()
             raise
         self._thread.start()
+        # Dask's own farewell to the interpreter, which was registered before, ends the cluster.
+        atexit.register(owner.close)
 
     def _meet_workers(self) -> None:
         self._client.subscribe_topic(remote.topic_of(self._owner.session.name), self._hear)
         self._client.subscribe_topic("all", self._hear_of_workers)
-        for address, told in self._described(list(self._client.nthreads())).items():
+        addresses = list(self._client.nthreads())
+        for address, told in self._described(addresses).items() if addresses else ():
             self._add(address, told)
 
     @property
@@ -143,6 +153,7 @@ class DaskBackend:
 
     def close(self) -> None:
         """Take leave of the workers, and end the thread."""
+        atexit.unregister(self._owner.close)
         leave = partial(remote.farewell, self._owner.session.name)
         with suppress(Exception):  # the cluster may be gone
             self._ask(self._client._run(leave, on_error="ignore")).result(FAREWELL_SECONDS)
@@ -238,6 +249,13 @@ class DaskBackend:
             if not letters:
                 self._look_around()
             self._place()
+            self._show_demand()
+
+    def _show_demand(self) -> None:
+        now = time.monotonic()
+        if now >= self._show_at:
+            self._show_at = now + SHOW_EVERY
+            self._demand.show(len(self._waiting))
 
     def _all_letters(self) -> list[tuple[Any, ...]]:
         letters: list[tuple[Any, ...]] = []
@@ -284,7 +302,6 @@ class DaskBackend:
         return found if found.load < found.threads + ahead else None
 
     def _send(self, worker: _Worker, batch: list[tuple[int, Delivery]]) -> None:
-        prefix = f"stratagem-{self._owner.session.name[:8]}"
         numbers = [number for number, _ in batch]
         with dask.config.set(LARGE_IS_MEANT):
             futures = self._client.map(
@@ -292,7 +309,7 @@ class DaskBackend:
                 [delivery.shipment for _, delivery in batch],
                 numbers,
                 session=self._session,
-                key=[(prefix, number) for number in numbers],
+                key=[(self._prefix, number) for number in numbers],
                 workers=[worker.address],
                 priority=max(delivery.depth for _, delivery in batch),
                 retries=0,
@@ -375,17 +392,22 @@ class DaskBackend:
     def _add(self, address: str, told: tuple[str, int, dict[str, str]]) -> None:
         name, threads, theirs = told
         self._owner.receive(address, ("hello", name, theirs))
+        self._worker_by = float("inf")
         self._workers[address] = _Worker(address, name, threads)
-        self._slots = sum(worker.threads for worker in self._workers.values())
+        self._count_slots()
         for dead in list(self._dead):
             if _host(dead) == _host(address):
                 self._ask_for_notes(dead, [address])
+
+    def _count_slots(self) -> None:
+        self._slots = sum(worker.threads for worker in self._workers.values())
+        self._owner.slots_changed()
 
     def _on_removed(self, address: str) -> None:
         worker = self._workers.pop(address, None)
         if worker is None:
             return
-        self._slots = sum(worker.threads for worker in self._workers.values())
+        self._count_slots()
         self._owner.worker_gone(address)
         if not worker.out:
             return
@@ -428,6 +450,14 @@ class DaskBackend:
         if self._client.status in {"closed", "connecting"}:
             self._lose_scheduler()
             return
+        if self._worker_by <= time.monotonic():
+            self._lose(
+                ClusterError(
+                    f"the Dask cluster at {self._connection.address} has no worker after "
+                    f"{self._connection.start_timeout:g} s; start one, or allow more time with "
+                    "start_timeout"
+                )
+            )
         for number, sent in list(self._sent.items()):
             # Of one whose worker is gone we hear, and more than this.
             if sent.worker.address in self._workers and sent.future.status == "error":

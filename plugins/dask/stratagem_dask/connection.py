@@ -25,8 +25,13 @@ class Connection:
     Args:
         place: which one.
 
+    Attributes:
+        client: the client.
+        address: where the scheduler is.
+        start_timeout: seconds in which there must be a worker.
+
     Raises:
-        ClusterError: it cannot be reached, or made, or has no worker in time.
+        ClusterError: it cannot be reached, or made.
     """
 
     def __init__(self, place: Place) -> None:
@@ -38,6 +43,7 @@ class Connection:
             security = _security(dask.Security, place.tls)
         options: dict[str, Any] = {} if security is None else {"security": security}
         self.address = place.address
+        self.start_timeout = place.start_timeout
         processes = bool(place.cluster["processes"])
         try:
             if not place.address:
@@ -55,19 +61,15 @@ class Connection:
             self.client = dask.Client(
                 self.address, timeout=place.start_timeout, set_as_default=False, **options
             )
-            self.client.wait_for_workers(1, timeout=place.start_timeout)
         except Exception as error:
             self.close()
             raise self._unusable(place, error) from error
 
     def _unusable(self, place: Place, error: Exception) -> ClusterError:
         where = f"at {place.address}" if place.address else "made here"
-        if isinstance(error, TimeoutError) and self.client is not None:
-            return ClusterError(
-                f"the Dask cluster {where} has no worker after {place.start_timeout:g} s; "
-                "start one, or allow more time with start_timeout"
-            )
-        return ClusterError(f"the Dask cluster {where} cannot be used: {error}")
+        own_processes = not place.address and place.cluster["processes"]
+        guard = '; a script needs `if __name__ == "__main__":` around what it runs' * own_processes
+        return ClusterError(f"the Dask cluster {where} cannot be used: {error}{guard}")
 
     def close(self) -> None:
         """Leave the cluster; end it if it is ours."""
@@ -85,7 +87,7 @@ def connect(place: Place) -> Connection:
     waits here ends the cluster again.
 
     Raises:
-        ClusterError: it cannot be reached, or made, or has no worker in time.
+        ClusterError: it cannot be reached, or made.
     """
     made: Future[Connection] = Future()
 

@@ -140,7 +140,8 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def main() -> None:
-    """Run a cluster until Ctrl-C, and say how to use it."""
+    """Run a cluster until Ctrl-C or SIGTERM, and say how to use it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt), loopback_cluster() as cluster:
         sys.stdout.write(f"a cluster of {len(cluster.workers)} workers runs; use it with\n\n")
         sys.stdout.write(f'    -s "{cluster.spec()}"\n\nCtrl-C ends it\n')

@@ -1,6 +1,8 @@
 """The strategy itself: its options, what it can do, and the cluster that it holds."""
 
 import os
+import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -108,6 +110,8 @@ class DaskStrategy(StreamingStrategy):
             max_result_bytes=require_count("max_result_bytes", max_result_bytes),
         )
 
+        weakref.finalize(self, _close_soon, self._owner).atexit = False
+
     @property
     def isolates_crashes(self) -> bool:
         """Tell whether a task that kills its worker costs no other: with ``on_lost="isolate"``."""
@@ -130,6 +134,11 @@ class DaskStrategy(StreamingStrategy):
         from stratagem_dask.connection import connect  # noqa: PLC0415 - so is what it needs
 
         return DaskBackend(connect(self._place), owner)
+
+
+def _close_soon(owner: "RemoteOwner") -> None:
+    """Close what a strategy held that nobody holds any more; a garbage collection cannot wait."""
+    threading.Thread(target=owner.close, name="stratagem-dask-close", daemon=True).start()
 
 
 def _usable_cpus() -> int:

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -77,7 +78,7 @@ def test_only_poisons_are_lost_among_three_thousand_that_may_run_twice(strategy,
     assert {key for key, count in times.items() if count > 1} <= {
         o.key for o in report if o.attempts > 1
     }
-    assert len([o for o in report if o.attempts > 1]) <= SLOTS
+    assert len([o for o in report if o.attempts > 1]) <= SLOTS + len(bad)
     assert {o.error.exitcode for o in report if o.status == "lost"} == {3, -signal.SIGKILL}
 
 
@@ -322,6 +323,58 @@ def test_a_cluster_that_cannot_be_reached_is_named():
     assert time.monotonic() - began < 15
 
 
+def test_a_cluster_without_a_worker_is_named():
+    """The run ends when no worker has come in the time that it had."""
+    from distributed import LocalCluster  # noqa: PLC0415 - slow to import
+
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as made,
+        stratagem.strategy(f"dask(address={made.scheduler_address!r}, start_timeout=1)") as dask,
+        pytest.raises(ClusterError, match=r"has no worker after 1 s; start one"),
+    ):
+        stratagem.run([partial(tasks.square, 2)], strategy=dask)
+
+
+def test_a_cluster_that_adapts_grows_from_nothing(tmp_path):
+    """What waits here is seen by the scheduler, so that workers are asked for."""
+    from distributed import Client, LocalCluster  # noqa: PLC0415 - slow to import
+
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    with (
+        LocalCluster(
+            n_workers=0, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as made,
+        Client(made) as client,
+        DaskStrategy(client=client, grace=0.2) as strategy,
+    ):
+        made.adapt(minimum=0, maximum=3, interval="50 ms", target_duration="100 ms")
+        calls = [partial(mischief.wait, begun, gate)] * 3
+        with stratagem.stream(calls, strategy=strategy) as stream:
+            reader = threading.Thread(target=list, args=(stream,))
+            reader.start()
+            until(lambda: len(lines(begun)) == 3)
+            gate.touch()
+            reader.join()
+
+    assert stream.report.counts == {"ok": 3}
+
+
+def test_the_default_engine_leaves_quietly_when_the_program_ends(tmp_path):
+    """A cluster that nobody closed is closed before Dask does so, without a word and soon."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import stratagem\n"
+        "if __name__ == '__main__':\n"
+        "    strategy = 'dask(n_workers=1, threads_per_worker=2)'\n"
+        "    print(stratagem.map(abs, [-1, -2], strategy=strategy).values)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[1, 2]\n", "")
+
+
 def test_a_client_that_is_there_is_left_alone():
     """``client=`` runs on its cluster, of which nothing is closed but what was opened."""
     from distributed import Client, LocalCluster  # noqa: PLC0415 - slow to import
@@ -351,8 +404,9 @@ def test_an_embedded_cluster_listens_on_loopback_alone():
         assert {address.ip for address in opened} == {"127.0.0.1"}
 
 
-def test_a_loopback_cluster_listens_on_loopback_alone(cluster):
+def test_a_loopback_cluster_listens_on_loopback_alone(cluster, strategy):
     """Not even its web servers can be reached from another machine."""
+    until(lambda: len({o.worker for o in stratagem.map(jobs.nap, range(8), strategy=strategy)}) > 1)
     me = psutil.Process(cluster.scheduler.pid)
     workers = [psutil.Process(nanny.pid) for nanny in cluster.workers]
     below = [child for nanny in workers for child in nanny.children()]
@@ -390,8 +444,6 @@ if __name__ == "__main__":
 
 def test_a_script_moves_to_the_cluster_by_one_word(cluster, tmp_path):
     """What it defines itself travels to workers that have never seen it, and its values back."""
-    import subprocess  # noqa: PLC0415 - here alone
-
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     said = [
