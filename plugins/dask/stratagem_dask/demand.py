@@ -1,4 +1,4 @@
-"""What waits for a slot, shown to the scheduler: a cluster that adapts would not grow without it."""
+"""What waits for a slot, shown to the scheduler: one that adapts would not grow without it."""
 
 import itertools
 from typing import Any
