@@ -1,0 +1,137 @@
+"""The mode ``tasks``: Ray gives each delivery a process and its CPUs to itself."""
+
+import pickle
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, cast
+
+import ray
+from ray import exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from stratagem.remote import Death, Unfinished
+from stratagem_ray.backend import Berth, RayBackend, Sent, first_line
+from stratagem_ray.host import book_of, task
+from stratagem_ray.mailbox import mailbox
+
+__all__ = ["TaskBackend"]
+
+_DEATHS = (
+    exceptions.WorkerCrashedError,
+    exceptions.OutOfMemoryError,
+    exceptions.NodeDiedError,
+    exceptions.LocalRayletDiedError,
+    exceptions.TaskCancelledError,
+    exceptions.ObjectLostError,
+)
+
+FAREWELL_SECONDS = 3.0
+
+
+class TaskBackend(RayBackend):
+    """Carry deliveries to Ray tasks, and messages through a mailbox."""
+
+    def open(self) -> None:
+        """Set up the mailbox; processes come with the tasks."""
+        self._refs: dict[int, Any] = {}
+        here = NodeAffinitySchedulingStrategy(self.connection.node, soft=True)
+        self._mailbox = mailbox.options(scheduling_strategy=here).remote()
+        self._call = task.options(
+            num_cpus=self.connection.size.num_cpus, scheduling_strategy="SPREAD"
+        )
+        slots = self._room()
+        if not slots:
+            cpus, each = self.connection.cpus(), self.connection.size.num_cpus
+            raise self.broken(f"it has {cpus:g} CPUs, and a task is to have {each:g}")
+        self.berths["tasks"] = Berth("tasks", slots)
+        self._listen()
+
+    def _room(self) -> int:
+        size = self.connection.size
+        room = int(self.connection.cpus() / size.num_cpus)
+        return room if size.n_workers is None else min(room, size.n_workers)
+
+    def _listen(self) -> None:
+        self.call(self._mailbox.listen.remote(), "heard")
+
+    # What streams want.
+
+    def send(self, _berth: Berth, batch: list[Sent]) -> None:
+        """Have a Ray task run each delivery."""
+        for sent in batch:
+            numbers, shipment = tuple(sent.delivery.cargos), sent.delivery.shipment
+            ref = self._call.remote(self.session, self._mailbox, sent.number, numbers, shipment)
+            self._refs[sent.number] = ref
+            self.call(ref, "ended", sent.number)
+
+    def say(self, worker: str | None, message: tuple[object, ...]) -> None:
+        """Have one process take a message, or all; kill what is to hurry."""
+        self._mailbox.send.remote(worker, pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+        if message[0] == "hurry":
+            for sent in list(self.sent.values()):
+                if sent.delivery.stream.number == message[1]:
+                    ray.cancel(self._refs[sent.number], force=True)
+
+    def look_around(self) -> None:
+        """Count the CPUs anew."""
+        self.post("count", self._room())
+
+    def on_count(self, slots: int) -> None:
+        """Take in how many deliveries run at once."""
+        for berth in self.berths.values():
+            berth.slots = slots
+
+    # What they tell.
+
+    def on_heard(self, done: "Future[list[bytes]]") -> None:
+        """Take what processes tell, and have more told."""
+        if (error := done.exception()) is not None:
+            self.on_lose(self.broken(f"its mailbox is gone: {first_line(error)}", error))
+            return
+        self._listen()
+        for letter in done.result():
+            address, message = pickle.loads(letter)  # noqa: S301 - what a task of ours has to say
+            self.owner.receive(address, message)
+
+    def on_ended(self, number: int, done: "Future[bytes]") -> None:
+        """Take the answers of a delivery, or look into why there are none."""
+        self._refs.pop(number, None)
+        sent = self.sent.get(number)
+        if sent is None:
+            return
+        error = done.exception()
+        if error is None:
+            self.end(number, done.result())
+        elif not isinstance(error, _DEATHS):
+            self.taken_off(number)
+            what = f"{first_line(error)}; stratagem-ray must be installed on every node"
+            sent.delivery.failed(self.broken(what, error))
+        elif len(sent.delivery.cargos) == 1:
+            self.on_notes(number, error, None)
+        else:
+            self.look_for_notes(book_of(number), self._nodes(), "notes", number, error)
+
+    @staticmethod
+    def _nodes() -> list[str]:
+        with suppress(Exception):  # the head may be gone
+            nodes: list[dict[str, Any]] = cast("Any", ray).nodes()
+            return [node["NodeID"] for node in nodes if node["Alive"]]
+        return []
+
+    def on_notes(self, number: int, error: BaseException, notes: Unfinished | None) -> None:
+        """Tell of everything that a process which died had."""
+        found = self.taken_off(number)
+        if found is not None:
+            found.delivery.died(Death(f"its process died: {first_line(error)}", notes))
+
+    # How it ends.
+
+    def leave(self) -> None:
+        """Take leave of every process, kill what still runs, and end the mailbox."""
+        with suppress(Exception):  # Ray may be gone
+            for ref in self._refs.values():
+                ray.cancel(ref, force=True)
+            letter = pickle.dumps(("farewell",), pickle.HIGHEST_PROTOCOL)
+            said = self._mailbox.send.remote(None, letter)
+            ray.wait([said], timeout=FAREWELL_SECONDS)
+            ray.kill(self._mailbox)
