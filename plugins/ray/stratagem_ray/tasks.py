@@ -36,9 +36,7 @@ class TaskBackend(RayBackend):
         self._refs: dict[int, Any] = {}
         here = NodeAffinitySchedulingStrategy(self.connection.node, soft=True)
         self._mailbox = mailbox.options(scheduling_strategy=here).remote()
-        self._call = task.options(
-            num_cpus=self.connection.size.num_cpus, scheduling_strategy="SPREAD"
-        )
+        self._call = task.options(num_cpus=self.connection.size.num_cpus)
         slots = self._room()
         if not slots:
             cpus, each = self.connection.cpus(), self.connection.size.num_cpus
