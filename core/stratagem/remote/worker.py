@@ -184,8 +184,9 @@ class RemoteWorker:
     def _on_stop(self, stream: int) -> None:
         """Begin nothing more of a stream, and cancel what can be cancelled."""
         self._mark(stream, hurried=False)
-        for lane in self._lanes_of(stream):
-            lane.close()
+        if not self._kills:  # else what has begun has its grace, and is killed
+            for lane in self._lanes_of(stream):
+                lane.close()
 
     def _on_hurry(self, stream: int) -> None:
         """Kill, or leave, what still runs of a stream."""
