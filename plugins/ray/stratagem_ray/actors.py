@@ -5,6 +5,7 @@ import pickle
 import time
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import attrs
@@ -149,7 +150,8 @@ class ActorBackend(RayBackend):
         self._start()
         if actor.out:
             why = f"its worker {actor.name} died"
-            self.look_for_notes(actor.address, [actor.node], "notes", actor, why)
+            notes = partial(self.notes, actor.address, [actor.node])
+            self.ask(notes, "notes", actor, why)
 
     def on_notes(self, actor: _Actor, why: str, notes: Unfinished | None) -> None:
         """Tell of everything that a dead actor had."""

@@ -10,6 +10,7 @@ import pickle
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ class Sent:
         berth: where it is.
         waits: how many parts of it wait for children.
         lent: whether its slot is lent.
+        process: host and id of the process that runs it, where it has said so.
     """
 
     number: int
@@ -54,6 +56,7 @@ class Sent:
     berth: "Berth"
     waits: int = 0
     lent: bool = False
+    process: tuple[str, int] | None = None
 
 
 @attrs.define(eq=False)
@@ -325,15 +328,12 @@ class RayBackend(ABC):
         if found is not None:
             found.delivery.answered(answers)
 
-    def look_for_notes(self, book: str, nodes: list[str], kind: str, *parts: object) -> None:
-        """Look for a logbook, on one node after the other; have the thread know."""
+    def ask(self, question: Callable[[], object], kind: str, *parts: object) -> None:
+        """Have the thread know what the answer is, for which one may have to wait."""
+        self.owner.crew.run(lambda: self.post(kind, *parts, question()))
 
-        def look() -> None:
-            self.post(kind, *parts, self._notes(book, nodes))
-
-        self.owner.crew.run(look)
-
-    def _notes(self, book: str, nodes: list[str]) -> Unfinished | None:
+    def notes(self, book: str, nodes: list[str]) -> Unfinished | None:
+        """Look for a logbook, on one node after the other."""
         session = self.owner.session.name
         if not nodes or self.connection.node in nodes:
             notes = notes_of(session, book)

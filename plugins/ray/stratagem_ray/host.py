@@ -6,7 +6,10 @@ Ray gives the CPU of a task to others while its main thread waits for Ray, and a
 import itertools
 import os
 import pickle
+import socket
 import threading
+import time
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, cast
 
@@ -14,11 +17,14 @@ import attrs
 import ray
 
 from stratagem.remote import Session
-from stratagem.threads import Crew
+from stratagem.threads import Clock, Crew
 from stratagem_ray.errands import Desk, Errand
 from stratagem_ray.workers import name_here, new_logbook, new_worker
 
 __all__ = ["book_of", "run_shipment", "task"]
+
+LONG = 0.1
+"""Seconds after which a shipment takes long."""
 
 _lock = threading.Lock()
 _hosts: dict[str, "_Host"] = {}
@@ -72,17 +78,24 @@ class _Host:
         self._desk = Desk(1, crew, self._work, self._on_lent, self._on_reclaimed)
         # What is said to all is said here too, from now on.
         mailbox.enrol.remote(self._address).future().result()
+        self._clock = Clock("stratagem-ray-clock")
         self._worker = new_worker(session, 1, self._send, kills=True)
         crew.run(self._read)
 
     def run(self, errand: Errand) -> bytes:
         """Run an errand; lend the CPU while it waits."""
         self._desk.put(errand)
+        self._clock.call_at(time.monotonic() + LONG, partial(self._say_where, errand))
         while True:
             turn = self._turns.get()
             if turn.answers is not None:
                 return turn.answers
             ray.get(self._mailbox.until.remote(turn.bell))
+
+    def _say_where(self, errand: Errand) -> None:
+        """Tell which process has a shipment that takes long, so that its end can be seen."""
+        if not errand.over:
+            self._send(("runs", errand.number, socket.gethostname(), os.getpid()))
 
     def _work(self, errand: Errand) -> None:
         book = None

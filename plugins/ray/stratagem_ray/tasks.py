@@ -1,10 +1,13 @@
 """The mode ``tasks``: Ray gives each delivery a process and its CPUs to itself."""
 
 import pickle
+import socket
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
+import psutil
 import ray
 from ray import exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -26,6 +29,9 @@ _DEATHS = (
 )
 
 FAREWELL_SECONDS = 3.0
+
+END_SECONDS = 5.0
+"""Seconds that a process has to be gone which Ray has killed."""
 
 
 class TaskBackend(RayBackend):
@@ -89,7 +95,10 @@ class TaskBackend(RayBackend):
         self._listen()
         for letter in done.result():
             address, message = pickle.loads(letter)  # noqa: S301 - what a task of ours has to say
-            self.owner.receive(address, message)
+            if message[0] != "runs":
+                self.owner.receive(address, message)
+            elif (sent := self.sent.get(message[1])) is not None:
+                sent.process = message[2:]
 
     def on_ended(self, number: int, done: "Future[bytes]") -> None:
         """Take the answers of a delivery, or look into why there are none."""
@@ -104,17 +113,23 @@ class TaskBackend(RayBackend):
             self.taken_off(number)
             what = f"{first_line(error)}; stratagem-ray must be installed on every node"
             sent.delivery.failed(self.broken(what, error))
-        elif len(sent.delivery.cargos) == 1:
+        elif sent.process is None and len(sent.delivery.cargos) == 1:
             self.on_notes(number, error, None)
         else:
-            self.look_for_notes(book_of(number), self._nodes(), "notes", number, error)
+            self.ask(partial(self._last_words, sent), "notes", number, error)
 
-    @staticmethod
-    def _nodes() -> list[str]:
+    def _last_words(self, sent: Sent) -> Unfinished | None:
+        """Wait until the process is gone, if it is here; give what it has noted."""
+        host, process = sent.process or ("", 0)
+        if host == socket.gethostname():
+            with suppress(psutil.Error):
+                psutil.Process(process).wait(END_SECONDS)
+        if len(sent.delivery.cargos) == 1:
+            return None
         with suppress(Exception):  # the head may be gone
             nodes: list[dict[str, Any]] = cast("Any", ray).nodes()
-            return [node["NodeID"] for node in nodes if node["Alive"]]
-        return []
+            return self.notes(book_of(sent.number), [n["NodeID"] for n in nodes if n["Alive"]])
+        return None
 
     def on_notes(self, number: int, error: BaseException, notes: Unfinished | None) -> None:
         """Tell of everything that a process which died had."""
