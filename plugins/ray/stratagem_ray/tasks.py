@@ -42,7 +42,7 @@ class TaskBackend(RayBackend):
         self._refs: dict[int, Any] = {}
         here = NodeAffinitySchedulingStrategy(self.connection.node, soft=True)
         self._mailbox = mailbox.options(scheduling_strategy=here).remote()
-        self._call = task.options(num_cpus=self.connection.size.num_cpus)
+        self._calls: dict[int, Any] = {}
         slots = self._room()
         if not slots:
             cpus, each = self.connection.cpus(), self.connection.size.num_cpus
@@ -64,9 +64,22 @@ class TaskBackend(RayBackend):
         """Have a Ray task run each delivery."""
         for sent in batch:
             numbers, shipment = tuple(sent.delivery.cargos), sent.delivery.shipment
-            ref = self._call.remote(self.session, self._mailbox, sent.number, numbers, shipment)
+            call = self._call_at(sent.delivery.depth)
+            ref = call.remote(self.session, self._mailbox, sent.number, numbers, shipment)
             self._refs[sent.number] = ref
             self.call(ref, "ended", sent.number)
+
+    def _call_at(self, depth: int) -> Any:
+        """Give what calls Ray for tasks of one depth.
+
+        Ray takes tasks alike that want the same. Where such tasks wait it lets more of them begin
+        only after a second, then two, four and so on; so children must want something else than
+        their parents, be it a byte.
+        """
+        if depth not in self._calls:
+            cpus = self.connection.size.num_cpus
+            self._calls[depth] = task.options(num_cpus=cpus, memory=depth)
+        return self._calls[depth]
 
     def say(self, worker: str | None, message: tuple[object, ...]) -> None:
         """Have one process take a message, or all; kill what is to hurry."""
