@@ -98,15 +98,21 @@ class _Host:
             self._send(("runs", errand.number, socket.gethostname(), os.getpid()))
 
     def _work(self, errand: Errand) -> None:
-        book = None
-        if len(errand.numbers) > 1:  # else it is clear what ran here
-            book = new_logbook(self._session.name, book_of(errand.number), 2)
-        answers = self._worker.run(errand.shipment, None if book is None else book.open_page())
-        if book is not None:
-            book.close()
+        answers = self._answers(errand)
         if errand.waits:  # somebody whom it has left behind
             self._on_reclaimed(errand)
         self._turns.put(_Turn(answers=answers))
+
+    def _answers(self, errand: Errand) -> bytes:
+        book = None
+        if len(errand.numbers) > 1:  # else it is clear what ran here
+            book = new_logbook(self._session.name, book_of(errand.number), pages=2)
+        if book is None:
+            return self._worker.run(errand.shipment)
+        with book.page() as page:
+            answers = self._worker.run(errand.shipment, page)
+        book.close()
+        return answers
 
     def _on_lent(self, _errand: Errand) -> None:
         self._bell = f"{self._address}/{next(self._bells)}"

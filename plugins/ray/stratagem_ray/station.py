@@ -9,8 +9,7 @@ from typing import Any, cast
 
 import ray
 
-from stratagem.remote import Logbook, Session
-from stratagem.remote.logbook import Page
+from stratagem.remote import Session
 from stratagem.threads import Crew
 from stratagem_ray.errands import Desk, Errand
 from stratagem_ray.workers import new_logbook, new_worker
@@ -32,13 +31,11 @@ class Station:
 
     def __init__(self, session: bytes, address: str, slots: int) -> None:
         told: Session = pickle.loads(session)  # noqa: S301 - of the owner, who may run code here
-        self._news: SimpleQueue[tuple[bytes, Page | None]] = SimpleQueue()
-        self._unheard: list[Page] = []
-        self._logbook: Logbook | None = new_logbook(told.name, address, 4 * slots + 1)
+        self._news: SimpleQueue[bytes] = SimpleQueue()
         self._desk = Desk(slots, Crew("stratagem-ray"), self._work)
         node = ray.get_runtime_context().get_node_id()
         self._tell("joined", node)
-        self._worker = new_worker(told, slots, self._send)
+        self._worker = new_worker(told, slots, self._send, logbook=new_logbook(told.name, address))
 
     @ray.method(concurrency_group="ears")
     def hear(self, letters: bytes) -> None:
@@ -59,26 +56,17 @@ class Station:
 
     def _on_farewell(self) -> None:
         self._worker.close()
-        if self._logbook is not None:
-            self._logbook.close()
-        self._tell("gone")
 
     @ray.method(concurrency_group="mouth")
     def tell(self) -> list[bytes]:
-        """Give what there is to tell, once there is something; the last that was given is heard."""
-        if self._logbook is not None:
-            for page in self._unheard:
-                self._logbook.close_page(page)
-        self._unheard.clear()
+        """Give what there is to tell, once there is something."""
         told: list[bytes] = []
         size = 0
         try:
             news = self._news.get()
             while True:
-                told.append(news[0])
-                size += len(news[0])
-                if news[1] is not None:
-                    self._unheard.append(news[1])
+                told.append(news)
+                size += len(news)
                 if size > MOST_BYTES:
                     return told
                 news = self._news.get_nowait()
@@ -86,17 +74,15 @@ class Station:
             return told
 
     def _work(self, errand: Errand) -> None:
-        page = None if self._logbook is None else self._logbook.open_page()
-        answers = self._worker.run(errand.shipment, page)
-        self._tell("answered", errand.number, answers, page=page)
+        self._tell("answered", errand.number, self._worker.run(errand.shipment))
 
     def _send(self, message: tuple[Any, ...]) -> None:
         if message[0] == "nest":
             self._desk.asks(message[1], message[2])
         self._tell("says", message)
 
-    def _tell(self, *message: object, page: Page | None = None) -> None:
-        self._news.put((pickle.dumps(message, pickle.HIGHEST_PROTOCOL), page))
+    def _tell(self, *message: object) -> None:
+        self._news.put(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
 
 
 # Under another name: what Ray finds under its own name it sends as a name.

@@ -18,6 +18,7 @@ from stratagem.remote import (
     logbook_path,
     read_logbook,
 )
+from stratagem.remote.logbook import PAGES
 
 __all__ = ["name_here", "new_logbook", "new_worker", "notes_of", "notes_there", "read_notes"]
 
@@ -28,7 +29,12 @@ def name_here() -> str:
 
 
 def new_worker(
-    session: Session, slots: int, send: Callable[[tuple[Any, ...]], None], *, kills: bool = False
+    session: Session,
+    slots: int,
+    send: Callable[[tuple[Any, ...]], None],
+    *,
+    logbook: Logbook | None = None,
+    kills: bool = False,
 ) -> RemoteWorker:
     """Make what runs the tasks of an owner in this process.
 
@@ -36,6 +42,7 @@ def new_worker(
         session: what the owner tells.
         slots: how many of them run in processes of their own at once.
         send: sends a message to the owner.
+        logbook: where to note what begins and ends; None for nowhere.
         kills: whether every task with a timeout must be killable.
     """
     return RemoteWorker(
@@ -44,6 +51,7 @@ def new_worker(
         send,
         for_coroutines=partial(_lane, f"asyncio(max_concurrency=100_000, grace={session.grace})"),
         for_processes=partial(_lane, f"processes(max_workers={slots}, grace={session.grace})"),
+        logbook=logbook,
         kills=kills,
     )
 
@@ -52,7 +60,7 @@ def _lane(spec: str) -> stratagem.ExecutionStrategy:
     return stratagem.strategy(spec)
 
 
-def new_logbook(session: str, address: str, pages: int) -> Logbook | None:
+def new_logbook(session: str, address: str, pages: int = PAGES) -> Logbook | None:
     """Make a logbook; None where there is no room for it, or no right."""
     try:
         return Logbook(logbook_path(session, address), pages)
