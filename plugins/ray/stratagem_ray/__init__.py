@@ -18,5 +18,10 @@ __all__ = ["RayStrategy"]
 def stratagem_strategies() -> Iterable[StrategyInfo]:
     """Offer ``ray``."""
     return [
-        StrategyInfo("ray", RayStrategy, "Ray tasks or actors, of this machine or of a cluster")
+        StrategyInfo(
+            "ray",
+            RayStrategy,
+            "Ray actors or tasks, of this machine or of a cluster",
+            imports_code=frozenset({"ship_modules"}),
+        )
     ]

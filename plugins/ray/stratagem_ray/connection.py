@@ -94,18 +94,19 @@ class Connection:
         with _joining:
             _prepare(place)
             ray: Any = import_module("ray")  # slow to import, and reads what was prepared
-            self._ours = _use.users > 0 or not ray.is_initialized()
-            if not ray.is_initialized():
+            was_there = ray.is_initialized()
+            if not was_there:
                 self._join(ray, place)
-            _use.users += self._ours
             context = ray.get_runtime_context()
             self.node: str = context.get_node_id()
             self.head: str = context.gcs_address
-        if not self._ours and place.address not in {"", "auto", self.head}:
-            raise ClusterError(
-                f"this program has joined Ray at {self.head} already, and it can have only one; "
-                f"leave that first, or leave out the address {place.address}"
-            )
+            if was_there and place.address not in {"", "auto", self.head}:
+                raise ClusterError(
+                    f"this program has joined Ray at {self.head} already, and can have only one; "
+                    f"leave that first, or leave out the address {place.address}"
+                )
+            self._ours = _use.users > 0 or not was_there
+            _use.users += self._ours
 
     def _join(self, ray: Any, place: Place) -> None:
         options: dict[str, Any] = {"address": place.address}
