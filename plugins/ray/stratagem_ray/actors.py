@@ -168,7 +168,8 @@ class ActorBackend(RayBackend):
         farewell = pickle.dumps([("farewell",)], pickle.HIGHEST_PROTOCOL)
         with suppress(Exception):  # Ray may be gone
             said = [actor.handle.hear.remote(farewell) for actor in actors.values() if actor.name]
-            ray.wait(said, num_returns=len(said), timeout=FAREWELL_SECONDS)
+            if said:
+                ray.wait(said, num_returns=len(said), timeout=FAREWELL_SECONDS)
         for actor in actors.values():
             with suppress(Exception):
                 ray.kill(actor.handle)

@@ -34,6 +34,9 @@ LOOK_AROUND = 5.0
 MOST_SILENCE = 2
 """How often in a row it may be silent: Ray ends this process a minute after it was lost."""
 
+OF_STREAMS = {"submit", "withdraw"}
+"""What is done when Ray is lost: whoever calls Ray then starts another one unawares."""
+
 NOTES_SECONDS = 10.0
 """Seconds in which another machine can tell what stands in a logbook there."""
 
@@ -188,7 +191,8 @@ class RayBackend(ABC):
         self.post("close")
         for thread in self._threads:
             thread.join()
-        self.leave()
+        if self.lost is None and self.connection.is_open():
+            self.leave()
         self.connection.close()
 
     # What any thread calls.
@@ -212,7 +216,8 @@ class RayBackend(ABC):
                 return
             try:
                 for letter in letters:
-                    getattr(self, f"on_{letter[0]}")(*letter[1:])
+                    if self.lost is None or letter[0] in OF_STREAMS:
+                        getattr(self, f"on_{letter[0]}")(*letter[1:])
                 self._place()
                 self.flush()
             except Exception as error:  # noqa: BLE001 - those who wait for an answer must have one

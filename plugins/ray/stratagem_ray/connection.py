@@ -131,8 +131,15 @@ class Connection:
         ray: Any = import_module("ray")
         return float(ray.cluster_resources().get("CPU", 0.0))
 
+    def is_open(self) -> bool:
+        """Tell whether this program is still in the cluster."""
+        ray: Any = import_module("ray")
+        return bool(ray.is_initialized())
+
     def is_alive(self) -> bool:
         """Tell whether the head answers; it may take seconds to say no."""
+        if not self.is_open():
+            return False
         host, _, port = self.head.rpartition(":")
         try:
             with socket.create_connection((host.strip("[]"), int(port)), timeout=2.0):
