@@ -148,10 +148,8 @@ class ActorBackend(RayBackend):
             self.on_lose(self.broken(f"{what}stratagem-ray must be installed on every node", error))
             return
         self._start()
-        if actor.out:
-            why = f"its worker {actor.name} died"
-            notes = partial(self.notes, actor.address, [actor.node])
-            self.ask(notes, "notes", actor, why)
+        why = f"its worker {actor.name} died"
+        self.ask(partial(self.notes, actor.address, [actor.node]), "notes", actor, why)
 
     def on_notes(self, actor: _Actor, why: str, notes: Unfinished | None) -> None:
         """Tell of everything that a dead actor had."""

@@ -148,7 +148,7 @@ class TaskBackend(RayBackend):
         """Tell of everything that a process which died had."""
         found = self.taken_off(number)
         if found is not None:
-            found.delivery.died(Death(f"its process died: {first_line(error)}", notes))
+            found.delivery.died(Death(_why(found, error), notes))
 
     # How it ends.
 
@@ -161,3 +161,10 @@ class TaskBackend(RayBackend):
             said = self._mailbox.send.remote(None, letter)
             ray.wait([said], timeout=FAREWELL_SECONDS)
             ray.kill(self._mailbox)
+
+
+def _why(sent: Sent, error: BaseException) -> str:
+    host, process = sent.process or ("", 0)
+    who = f"its process {host}/pid-{process} died" if host else "its process died"
+    known = type(error) in {exceptions.WorkerCrashedError, exceptions.TaskCancelledError}
+    return who if known else f"{who}: {first_line(error)}"

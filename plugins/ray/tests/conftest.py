@@ -23,6 +23,17 @@ os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 START_SECONDS = 90.0
 
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: it takes seconds; leave it out with -m 'not slow'")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 KEEP = """
 import os, sys, time
 from pathlib import Path

@@ -13,7 +13,7 @@ import cloudpickle
 
 import stratagem
 from stratagem.testing import mischief, tasks
-from stratagem.testing.waiting import note
+from stratagem.testing.waiting import note, until
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -79,3 +79,10 @@ def ask_in_thread(number):
     thread.start()
     thread.join()
     return found[0]
+
+
+def wait_and_tell_node(begun, gate):
+    import ray  # noqa: PLC0415 - where this runs it is there
+
+    note(begun, f"{os.getpid()} {ray.get_runtime_context().get_node_id()}")
+    until(gate.exists)
