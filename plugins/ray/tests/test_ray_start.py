@@ -1,10 +1,10 @@
 """A Ray that is started here and ended here, and one of two nodes that loses one, or its head."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +14,11 @@ import ray_jobs as jobs
 
 import stratagem
 from stratagem.testing import tasks
-from stratagem.testing.waiting import PATIENCE, is_running, lines, until
+from stratagem.testing.waiting import PATIENCE, lines, until
 
 OWN = """
 import os, signal, sys, tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -29,8 +30,10 @@ def on_term(*_):
     pass
 
 def listening():
-    mine = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    found = {c.laddr.ip for p in mine for c in p.net_connections() if c.status == "LISTEN"}
+    found = set()
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with suppress(psutil.Error):
+            found |= {c.laddr.ip for c in process.net_connections() if c.status == "LISTEN"}
     return found - {"::"}  # where Ray gives no choice
 
 if __name__ == "__main__":
@@ -161,11 +164,12 @@ def second_node(cluster, tmp_path):
 
 
 def _kill(node):
-    below = [psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)]
-    for process in below:
-        if process.is_running():
-            process.kill()
-    node.wait()
+    if node.poll() is None:
+        for process in psutil.Process(node.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        node.kill()
+        node.wait()
 
 
 def test_a_node_that_is_lost_costs_what_ran_there(cluster, second_node, tmp_path):
