@@ -34,7 +34,8 @@ def listening():
     for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
         with suppress(psutil.Error):
             found |= {c.laddr.ip for c in process.net_connections() if c.status == "LISTEN"}
-    return found - {"::"}  # where Ray gives no choice
+    found -= {"::"}  # where Ray gives no choice
+    return found and all(ip.startswith("127.") for ip in found)
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, on_term)
@@ -42,7 +43,7 @@ if __name__ == "__main__":
     with stratagem.strategy("ray(mode='tasks', n_workers=1)") as one, stratagem.strategy("ray") as two:
         print(one.run_tasks([int]), two.run_tasks([int]), "ray" in sys.modules)
         one.close()
-        print(two.run_tasks([int]), sorted(listening()))
+        print(two.run_tasks([int]), listening())
     print(signal.getsignal(signal.SIGTERM) is on_term)
     print([name for name in leftovers(stock) if not name.startswith("descriptor")])
     print(list(Path(tempfile.gettempdir()).glob("stratagem-ray-*")), Path("~/.ray").expanduser().exists())
@@ -64,7 +65,7 @@ def test_a_ray_of_our_own_is_shared_and_leaves_nothing(tmp_path):
 
     assert done.stdout.splitlines() == [
         "[0] [0] True",
-        "[0] ['127.0.0.1', '127.0.0.2']",
+        "[0] True",
         "True",
         "[]",
         "[] False",
