@@ -73,19 +73,20 @@ class Logbook:
 
     Args:
         path: where.
+        pages: how many shipments it has room for, and one.
 
     Raises:
         OSError: the file cannot be made.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pages: int = PAGES) -> None:
         self.path = path
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(path, flags, 0o600)
         try:
             # A page that the disk has no room for would kill who writes on it.
-            os.posix_fallocate(descriptor, 0, PAGES * PAGE_BYTES)
-            self._memory = mmap.mmap(descriptor, PAGES * PAGE_BYTES)
+            os.posix_fallocate(descriptor, 0, pages * PAGE_BYTES)
+            self._memory = mmap.mmap(descriptor, pages * PAGE_BYTES)
         except BaseException:
             path.unlink()
             raise
@@ -93,7 +94,7 @@ class Logbook:
             os.close(descriptor)
         _sweep(path.parent)
         self._lock = threading.Lock()
-        self._free = deque(range(1, PAGES))
+        self._free = deque(range(1, pages))
         self._pageless = 0
 
     @contextmanager

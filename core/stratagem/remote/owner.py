@@ -49,10 +49,13 @@ class RemoteOwner:
             once more, alone in a process of its own (``"isolate"``), or is lost (``"fail"``).
         ship_modules: modules that the workers lack.
         max_result_bytes: a pickled result that is larger is an error.
+        kills: whether the backend kills what runs of a stream when told to hurry it, whatever it
+            is; else only what a worker runs in processes of its own is waited for then.
 
     Attributes:
         session: what every worker is told.
         on_lost: what was given.
+        kills: what was given.
         pack: pickles what travels.
         numbers: the numbers of sendings.
         crew: threads for streams, and for what waits for children.
@@ -66,11 +69,13 @@ class RemoteOwner:
         on_lost: OnLost = "fail",
         ship_modules: Sequence[ModuleType | str] = (),
         max_result_bytes: int = 67_108_864,
+        kills: bool = False,
     ) -> None:
         self._join = join
         self._joining = threading.Lock()
         self._backend: Backend | None = None
         self.on_lost = on_lost
+        self.kills = kills
         self.pack = Packer(ship_modules)
         self.numbers = itertools.count(1)
         self.crew = Crew("stratagem-remote")

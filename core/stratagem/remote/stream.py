@@ -331,7 +331,9 @@ class RemoteStream:
             cargo = self._taken_off(number)
             if cargo is None:
                 continue
-            if number in begun and self._owner.on_lost == "fail":
+            if number in begun and self._hurried:  # that is why it died
+                self._settle([cancelled(cargo.task, "the run was stopped, and it was killed")])
+            elif number in begun and self._owner.on_lost == "fail":
                 self._lose(cargo, death)
             elif cargo.deaths >= MOST_DEATHS:
                 self._lose(cargo, death, "and so did others before that had it")
@@ -424,6 +426,8 @@ class RemoteStream:
                 self._settle([cancelled(cargo.task, why)])
 
     def _can_kill(self, cargo: Cargo) -> bool:
+        if self._owner.kills:
+            return True
         return cargo.apart or (cargo.task.timeout is not None and not is_async(cargo.task.call))
 
 

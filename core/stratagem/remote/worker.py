@@ -97,6 +97,7 @@ class RemoteWorker:
         lend: gives the slot of the calling thread to others while it waits.
         reclaim: takes a slot back, waiting for one if need be.
         logbook: where to note what begins and ends; None for nowhere.
+        kills: whether coroutines with a timeout must be killable too.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class RemoteWorker:
         lend: Callable[[], None] | None = None,
         reclaim: Callable[[], None] | None = None,
         logbook: Logbook | None = None,
+        kills: bool = False,
     ) -> None:
         self.name = name
         self.session = session
@@ -118,6 +120,7 @@ class RemoteWorker:
         self._made: dict[str, ExecutionStrategy] = {}
         self._lending = None if lend is None or reclaim is None else (lend, reclaim)
         self._logbook = logbook
+        self._kills = kills
         self._lock = threading.Lock()
         self._pack = Packer()
         self._functions: OrderedDict[str, Callable[[Any], Any]] = OrderedDict()
@@ -137,14 +140,19 @@ class RemoteWorker:
 
     # What the engine calls.
 
-    def run(self, shipment: bytes) -> bytes:
-        """Run a shipment in the calling thread; give answers. Never raises."""
+    def run(self, shipment: bytes, page: Page | None = None) -> bytes:
+        """Run a shipment in the calling thread; give answers. Never raises.
+
+        Args:
+            shipment: what the owner has sent.
+            page: where to note what begins and ends; a page of the logbook by default.
+        """
         sent: Shipment = unpack(Shipment, shipment)
         with self._runs(sent.run_id):
-            if self._logbook is None:
-                return pack(self._run(sent, None))
-            with self._logbook.page() as page:
+            if self._logbook is None or page is not None:
                 return pack(self._run(sent, page))
+            with self._logbook.page() as own:
+                return pack(self._run(sent, own))
 
     def receive(self, message: tuple[Any, ...]) -> None:
         """Take a message of the owner."""
@@ -176,8 +184,9 @@ class RemoteWorker:
     def _on_stop(self, stream: int) -> None:
         """Begin nothing more of a stream, and cancel what can be cancelled."""
         self._mark(stream, hurried=False)
-        for lane in self._lanes_of(stream):
-            lane.close()
+        if not self._kills:  # else what has begun has its grace, and is killed
+            for lane in self._lanes_of(stream):
+                lane.close()
 
     def _on_hurry(self, stream: int) -> None:
         """Kill, or leave, what still runs of a stream."""
@@ -274,7 +283,7 @@ class RemoteWorker:
             task.call = call = self._call(sent.function, sent.given[place])
         except TransportError as error:
             return failed(task, self._named(error), Status.ERROR, time.time(), 0.0, self.name)
-        if sent.apart or (sent.timeout is not None and not is_async(call)):
+        if sent.apart or (sent.timeout is not None and (self._kills or not is_async(call))):
             return self._in_lane("processes", sent.stream, task, seat)
         if is_async(call):
             return self._in_lane("coroutines", sent.stream, task, seat)
