@@ -37,6 +37,7 @@ MESSAGES = {
     ),
     errors.ConfigurationError("pyproject.toml: wrong"): "pyproject.toml: wrong",
     errors.CapabilityError("cannot stop a task"): "cannot stop a task",
+    errors.ClusterError("cannot be reached"): "cannot be reached",
     errors.PluginError("does not fit"): "does not fit",
     errors.DuplicateKeyError("a", (0, 2)): (
         "inputs 0 and 2 have the same key 'a'; "

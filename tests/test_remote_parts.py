@@ -271,12 +271,19 @@ def test_only_what_tasks_of_an_owner_log_goes_to_it(caplog):
     logger = logging.getLogger("tests.remote")
     forwarding = LogForwarding(lambda *message: sent.append(message), logging.INFO, {"run"})
     forwarding.begin()
-    logger.info("ours", extra={"stratagem_run_id": "run", "stratagem_task_key": "7"})
-    logger.info("another's", extra={"stratagem_run_id": "other", "stratagem_task_key": "7"})
+
+    def log(run_id, level, text):
+        told = {"stratagem_run_id": run_id, "stratagem_task_key": "7"}
+        record = {"name": logger.name, "levelno": level, "levelname": "X", "msg": text, **told}
+        logger.handle(logging.makeLogRecord(record))
+
+    log("run", logging.INFO, "ours")
+    log("run", logging.DEBUG, "too small")
+    log("other", logging.INFO, "another's")
     logger.info("nobody's")
     opened = root.level
     forwarding.end()
-    logger.warning("too late", extra={"stratagem_run_id": "run", "stratagem_task_key": "7"})
+    log("run", logging.WARNING, "too late")
     caplog.clear()
     with caplog.at_level(logging.INFO, "tests.remote"):
         replay(sent[0][1])

@@ -134,6 +134,7 @@ class ActorBackend(RayBackend):
             actor.name = message[1]
             actor.slots, actor.ahead = actor.places, actor.places + 1
             self._stillborn = 0
+            self.owner.slots_changed()
         self.owner.receive(actor.address, message)
 
     def _on_death(self, actor: _Actor, error: BaseException) -> None:

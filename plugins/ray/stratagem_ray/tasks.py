@@ -96,7 +96,9 @@ class TaskBackend(RayBackend):
     def on_count(self, slots: int) -> None:
         """Take in how many deliveries run at once."""
         for berth in self.berths.values():
-            berth.slots = slots
+            if berth.slots != slots:
+                berth.slots = slots
+                self.owner.slots_changed()
 
     # What they tell.
 
