@@ -195,7 +195,7 @@ def test_a_module_that_workers_lack_is_named_or_travels(cluster, tmp_path, monke
         "class Found:\n    pass\n\ndef find(number):\n    return Found(), number\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    import mislaid  # noqa: PLC0415 - it exists only now
+    import mislaid
 
     with stratagem.strategy(cluster.spec()) as strategy:
         report = stratagem.map(mislaid.find, range(3), strategy=strategy, log="error")
@@ -325,7 +325,7 @@ def test_a_cluster_that_cannot_be_reached_is_named():
 
 def test_a_cluster_without_a_worker_is_named():
     """The run ends when no worker has come in the time that it had."""
-    from distributed import LocalCluster  # noqa: PLC0415 - slow to import
+    from distributed import LocalCluster
 
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as made,
@@ -337,7 +337,7 @@ def test_a_cluster_without_a_worker_is_named():
 
 def test_a_cluster_that_adapts_grows_from_nothing(tmp_path):
     """What waits here is seen by the scheduler, so that workers are asked for."""
-    from distributed import Client, LocalCluster  # noqa: PLC0415 - slow to import
+    from distributed import Client, LocalCluster
 
     begun, gate = tmp_path / "begun", tmp_path / "gate"
     with (
@@ -377,7 +377,7 @@ def test_the_default_engine_leaves_quietly_when_the_program_ends(tmp_path):
 
 def test_a_client_that_is_there_is_left_alone():
     """``client=`` runs on its cluster, of which nothing is closed but what was opened."""
-    from distributed import Client, LocalCluster  # noqa: PLC0415 - slow to import
+    from distributed import Client, LocalCluster
 
     with (
         LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as made,

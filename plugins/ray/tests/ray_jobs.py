@@ -82,7 +82,7 @@ def ask_in_thread(number):
 
 
 def wait_and_tell_node(begun, gate):
-    import ray  # noqa: PLC0415 - where this runs it is there
+    import ray
 
     note(begun, f"{os.getpid()} {ray.get_runtime_context().get_node_id()}")
     until(gate.exists)

@@ -207,7 +207,7 @@ def test_a_module_that_workers_lack_is_named_or_travels(mode, lend, tmp_path, mo
         "class Found:\n    pass\n\ndef find(number):\n    return Found(), number\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    import mislaid  # noqa: PLC0415 - it exists only now
+    import mislaid
 
     report = stratagem.map(mislaid.find, range(3), strategy=lend(FAILING[mode]), log="error")
     shipping = FAILING[mode].replace(")", ", ship_modules=['mislaid'])").replace("(, ", "(")
@@ -322,7 +322,7 @@ def test_another_cluster_than_that_of_the_program_is_refused(cluster):
 
 def test_a_ray_that_is_there_is_used_and_left_alone(cluster):
     """Nothing is closed but what was opened."""
-    import ray  # noqa: PLC0415 - slow to import
+    import ray
 
     with stratagem.strategy(f"ray(address='{cluster}', n_workers=1)") as strategy:
         values = strategy.run_tasks([partial(tasks.square, 3)])

@@ -175,7 +175,7 @@ def _kill(node):
 
 def test_a_node_that_is_lost_costs_what_ran_there(cluster, second_node, tmp_path):
     """All nodes are used; what has not ended with one of them is lost, and nothing else."""
-    import ray  # noqa: PLC0415 - slow to import
+    import ray
 
     until(lambda: ray.cluster_resources().get("CPU") == 3, 30.0)
     begun, gate = tmp_path / "begun", tmp_path / "gate"
