@@ -315,9 +315,11 @@ def test_a_cluster_that_is_open_to_anybody_is_refused(address, monkeypatch, tmp_
 
 def test_another_cluster_than_that_of_the_program_is_refused(cluster):
     """A program can have one Ray; the error names both."""
-    with stratagem.strategy("ray(address='127.0.0.1:1')") as strategy:
-        with pytest.raises(ClusterError, match=rf"joined Ray at {cluster} already.*127\.0\.0\.1:1"):
-            stratagem.run([partial(tasks.square, 2)], strategy=strategy)
+    with (
+        stratagem.strategy("ray(address='127.0.0.1:1')") as strategy,
+        pytest.raises(ClusterError, match=rf"joined Ray at {cluster} already.*127\.0\.0\.1:1"),
+    ):
+        stratagem.run([partial(tasks.square, 2)], strategy=strategy)
 
 
 def test_a_ray_that_is_there_is_used_and_left_alone(cluster):
@@ -335,15 +337,19 @@ def test_no_room_for_an_actor_is_an_error(cluster):
     """It says what was asked for, after the time that was allowed."""
     spec = "ray(n_workers=1, num_cpus=50, start_timeout=1.0)"
     began = time.monotonic()
-    with stratagem.strategy(spec) as strategy:
-        with pytest.raises(ClusterError, match="no actor is ready after 1 s; .* with 50 CPUs each"):
-            stratagem.run([partial(tasks.square, 2)], strategy=strategy)
+    with (
+        stratagem.strategy(spec) as strategy,
+        pytest.raises(ClusterError, match=r"no actor is ready after 1 s; .* with 50 CPUs each"),
+    ):
+        stratagem.run([partial(tasks.square, 2)], strategy=strategy)
 
     assert time.monotonic() - began < 20
 
 
 def test_no_room_for_a_task_is_an_error(cluster):
     """It says how many CPUs there are."""
-    with stratagem.strategy("ray(mode='tasks', num_cpus=50)") as strategy:
-        with pytest.raises(ClusterError, match="it has 2 CPUs, and a task is to have 50"):
-            stratagem.run([partial(tasks.square, 2)], strategy=strategy)
+    with (
+        stratagem.strategy("ray(mode='tasks', num_cpus=50)") as strategy,
+        pytest.raises(ClusterError, match="it has 2 CPUs, and a task is to have 50"),
+    ):
+        stratagem.run([partial(tasks.square, 2)], strategy=strategy)
