@@ -4,8 +4,9 @@ Both are calls that carry many messages, since a call of an actor costs as much 
 """
 
 import pickle
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import ray
 
@@ -16,8 +17,15 @@ from stratagem_ray.workers import new_logbook, new_worker
 
 __all__ = ["Station", "station"]
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 MOST_BYTES = 1_048_576
 """Bytes of answers after which those that are there too are told in the next call."""
+
+
+def _apart(group: str) -> Callable[[F], F]:
+    """Have a method run in a thread of its own, whatever else the actor does."""
+    return cast("Callable[[F], F]", cast("Any", ray.method)(concurrency_group=group))
 
 
 class Station:
@@ -37,7 +45,7 @@ class Station:
         self._tell("joined", node)
         self._worker = new_worker(told, slots, self._send, logbook=new_logbook(told.name, address))
 
-    @ray.method(concurrency_group="ears")
+    @_apart("ears")
     def hear(self, letters: bytes) -> None:
         """Take what the owner sends: shipments, and messages."""
         try:
@@ -57,7 +65,7 @@ class Station:
     def _on_farewell(self) -> None:
         self._worker.close()
 
-    @ray.method(concurrency_group="mouth")
+    @_apart("mouth")
     def tell(self) -> list[bytes]:
         """Give what there is to tell, once there is something."""
         told: list[bytes] = []
