@@ -31,7 +31,7 @@ __all__ = ["RemoteStream"]
 _log = logging.getLogger("stratagem")
 
 LEAST_WINDOW = 832
-BATCH_SECONDS = 0.25
+BATCH_SECONDS = 0.5
 BRIEF_SECONDS = 0.2
 LARGEST_BATCH = 128
 LARGEST_SHIPMENT = 4_194_304

@@ -127,6 +127,7 @@ class RemoteWorker:
         self._lanes: dict[tuple[int, str], Lane] = {}
         self._stopped: OrderedDict[int, bool] = OrderedDict()
         self._errands: dict[_Errand, None] = {}
+        self._watching = False
         self._run_ids: Counter[str] = Counter()
         self._family = RemoteFamily(self._send, _running, _waiting, self._pack)
         self._places = RemotePlaces(self._send)
@@ -228,8 +229,7 @@ class RemoteWorker:
             return Answers(tuple(absent))
         errand = _Errand(sent.stream, sent.numbers)
         if len(sent.numbers) > 1:
-            self._errands[errand] = None
-            self._clock.call_at(time.monotonic() + HELD_UP, partial(self._look_at, errand))
+            self._watch(errand)
         seat, context = Seat(self._lending), copy_context()
         context.run(self._enter, sent.run_id, seat)
         for place, number in errand.begin_each():
@@ -248,24 +248,37 @@ class RemoteWorker:
         self._errands.pop(errand, None)
         return errand.end()
 
-    def _look_at(self, errand: "_Errand") -> None:
-        """Tell what is answered so far, and give back what waits behind a task that takes long."""
-        if errand.over:
-            return
-        if errand.began + HELD_UP <= time.monotonic():
-            errand.give_back()
-        self._tell(errand)
-        self._clock.call_at(time.monotonic() + HELD_UP, partial(self._look_at, errand))
+    def _watch(self, errand: "_Errand") -> None:
+        with self._lock:
+            self._errands[errand] = None
+            watched, self._watching = self._watching, True
+        if not watched:
+            self._clock.call_at(time.monotonic() + HELD_UP, self._look)
 
-    def _tell(self, errand: "_Errand") -> None:
-        if untold := errand.untold():
-            self._send("partial", pack(untold))
+    def _look(self) -> None:
+        """Tell what is answered so far, and give back what waits behind a task that takes long."""
+        held_up_since = time.monotonic() - HELD_UP
+        for errand in list(self._errands):
+            if errand.began <= held_up_since:
+                errand.give_back()
+        self._tell(list(self._errands))
+        with self._lock:
+            self._watching = bool(self._errands)
+        if self._watching:
+            self._clock.call_at(time.monotonic() + HELD_UP, self._look)
+
+    def _tell(self, errands: "list[_Errand]") -> None:
+        """Tell in one message what was not told of several shipments."""
+        untold = [errand.untold() for errand in errands]
+        answers = [answer for answered, _ in untold for answer in answered]
+        given_back = [number for _, numbers in untold for number in numbers]
+        if answers or given_back:
+            self._send("partial", pack(Answers(tuple(answers), tuple(given_back))))
 
     def _on_share(self, stream: int) -> None:
         """Give back what has not begun of a stream: others have nothing to do."""
-        for errand in list(self._errands):
-            if errand.stream == stream and errand.give_back():
-                self._tell(errand)
+        ours = [errand for errand in list(self._errands) if errand.stream == stream]
+        self._tell([errand for errand in ours if errand.give_back()])
 
     def _outcome(self, sent: Shipment, place: int, context: Context, seat: Seat) -> Outcome:
         task = Task(
@@ -420,13 +433,12 @@ class _Errand:
                 return len(self.given_back) > before
             self.given_back.append(number)
 
-    def untold(self) -> Answers | None:
-        """Give what was not given before, from any thread; None where that is nothing."""
+    def untold(self) -> tuple[list[Answer], list[int]]:
+        """Give what was not given before, from any thread."""
         with self._lock:
             answered, given = self._told
             self._told = len(self.answers), len(self.given_back)
-            answers, numbers = self.answers[answered:], self.given_back[given:]
-        return Answers(tuple(answers), tuple(numbers)) if answers or numbers else None
+            return self.answers[answered:], self.given_back[given:]
 
     def end(self) -> Answers:
         """Give everything: what was told before may come later than this."""

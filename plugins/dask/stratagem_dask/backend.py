@@ -216,11 +216,12 @@ class DaskBackend:
 
     def _hear(self, event: tuple[float, Any]) -> None:
         address, told = event[1]
-        message = pickle.loads(told)  # noqa: S301 - what a worker of ours has to say
-        if message[0] in {"answered", "large"}:
-            self._letters.put(message)
-        else:
-            self._owner.receive(address, message)
+        for letter in told:
+            message = pickle.loads(letter)  # noqa: S301 - what a worker of ours has to say
+            if message[0] in {"answered", "large"}:
+                self._letters.put(message)
+            else:
+                self._owner.receive(address, message)
 
     def _hear_of_workers(self, event: tuple[float, Any]) -> None:
         told = event[1]

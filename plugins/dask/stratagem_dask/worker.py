@@ -5,6 +5,7 @@ import os
 import pickle
 import socket
 import threading
+from collections import defaultdict
 from functools import partial
 from typing import Any
 
@@ -27,8 +28,13 @@ __all__ = ["describe", "farewell", "read_notes", "receive", "run_shipment", "top
 SMALL = 16_384
 """Bytes up to which answers travel as a message, of which a scheduler keeps the last thousand."""
 
+GATHER_SECONDS = 0.003
+"""Seconds in which what is to be told is gathered."""
+
 _lock = threading.Lock()
 _workers: dict[tuple[str, str], RemoteWorker] = {}
+_telling = threading.Lock()
+_untold: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
 
 
 def topic_of(session: str) -> str:
@@ -108,6 +114,18 @@ def _made(worker: Worker, session: Session) -> RemoteWorker:
 
 def _tell(worker: Worker, session: str, message: tuple[Any, ...]) -> None:
     told = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    with _telling:
+        untold = _untold[session, worker.address]
+        untold.append(told)
+        is_first = len(untold) == 1
+    if is_first:
+        worker.loop.add_callback(worker.loop.call_later, GATHER_SECONDS, _say, worker, session)
+
+
+def _say(worker: Worker, session: str) -> None:
+    """Tell an owner, in one event, what several tasks have to say: each costs the scheduler."""
+    with _telling:
+        told = _untold.pop((session, worker.address))
     worker.log_event(topic_of(session), [worker.address, told])
 
 
