@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stratagem.remote.delivery import Backend, Death, Delivery
     from stratagem.remote.logbook import Logbook, Unfinished, logbook_path, read_logbook
     from stratagem.remote.owner import OnLost, RemoteOwner
-    from stratagem.remote.worker import RemoteWorker, Session, versions
+    from stratagem.remote.worker import RemoteWorker, Session, process_name, versions
 
 __all__ = [
     "Backend",
@@ -31,6 +31,7 @@ __all__ = [
     "Session",
     "Unfinished",
     "logbook_path",
+    "process_name",
     "read_logbook",
     "versions",
 ]
@@ -46,6 +47,7 @@ _HOMES = {
     "Session": "worker",
     "Unfinished": "logbook",
     "logbook_path": "logbook",
+    "process_name": "worker",
     "read_logbook": "logbook",
     "versions": "worker",
 }

@@ -7,9 +7,7 @@ budgets, log lines, and what becomes of the tasks of a worker that dies.
 
 import itertools
 import logging
-import os
 import secrets
-import socket
 import threading
 import time
 import weakref
@@ -25,7 +23,7 @@ from stratagem.remote.nests import TOO_LATE, Nest
 from stratagem.remote.packing import Packer
 from stratagem.remote.shipments import Answers, unpack
 from stratagem.remote.stream import RemoteStream
-from stratagem.remote.worker import Session, versions
+from stratagem.remote.worker import Session, process_name, versions
 from stratagem.scope import current_hold
 from stratagem.slots import depth_below
 from stratagem.source import TaskSource
@@ -82,7 +80,7 @@ class RemoteOwner:
         level = logging.getLogger().getEffectiveLevel()
         self.session = Session(
             secrets.token_hex(16),
-            f"{socket.gethostname()}/pid-{os.getpid()}",
+            process_name(),
             level,
             max_result_bytes,
             grace,

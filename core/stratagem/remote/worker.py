@@ -5,7 +5,9 @@ It lives in the worker for as long as the owner of the runs has use for it. The 
 coroutines, and what must be killable, run by a strategy that is local to the worker.
 """
 
+import os
 import platform
+import socket
 import threading
 import time
 from collections import Counter, OrderedDict, deque
@@ -44,7 +46,7 @@ from stratagem.task import Outcome, Status, Task
 from stratagem.threads import Clock
 from stratagem.transport import decode
 
-__all__ = ["RemoteWorker", "Session", "versions"]
+__all__ = ["RemoteWorker", "Session", "process_name", "versions"]
 
 FUNCTIONS = 64
 """How many functions a worker remembers that came to it once."""
@@ -63,7 +65,7 @@ class Session:
 
     Attributes:
         name: what tells it from all others; nobody can guess it.
-        owner: host and process of the owner.
+        owner: the owner, as ``process_name`` gives it there.
         log_level: what tasks log at this level or above goes to the owner.
         max_result_bytes: a pickled result that is larger is an error.
         grace: seconds that tasks get to end when their run is stopped.
@@ -74,6 +76,11 @@ class Session:
     log_level: int
     max_result_bytes: int
     grace: float
+
+
+def process_name() -> str:
+    """Name this process for people: host and process id."""
+    return f"{socket.gethostname()}/pid-{os.getpid()}"
 
 
 def versions() -> dict[str, str]:
@@ -133,7 +140,8 @@ class RemoteWorker:
         self._places = RemotePlaces(self._send)
         self._clock = Clock("stratagem-remote-clock")
         self._forwarding = LogForwarding(self._send, session.log_level, self._run_ids)
-        self._forwarding.begin()
+        if session.owner != process_name():  # else its handlers hear of it without this
+            self._forwarding.begin()
         self._send("hello", name, versions())
 
     def _send(self, *message: object) -> None:
@@ -217,11 +225,15 @@ class RemoteWorker:
 
     @contextmanager
     def _runs(self, run_id: str) -> Iterator[None]:
-        self._run_ids[run_id] += 1
+        with self._lock:
+            self._run_ids[run_id] += 1
         try:
             yield
         finally:
-            self._run_ids[run_id] -= 1
+            with self._lock:
+                self._run_ids[run_id] -= 1
+                if not self._run_ids[run_id]:
+                    del self._run_ids[run_id]
 
     def _run(self, sent: Shipment, page: Page | None) -> Answers:
         if sent.function is not None and not self._knows(sent.function):

@@ -1,9 +1,7 @@
 """What Dask workers run for us, each function by its name: so this package must be there too."""
 
 import multiprocessing
-import os
 import pickle
-import socket
 import threading
 from collections import defaultdict
 from functools import partial
@@ -19,6 +17,7 @@ from stratagem.remote import (
     Session,
     Unfinished,
     logbook_path,
+    process_name,
     read_logbook,
     versions,
 )
@@ -71,7 +70,7 @@ def farewell(session: str, dask_worker: Worker) -> None:
 
 def describe(dask_worker: Worker) -> tuple[str, int, dict[str, str]]:
     """Tell who a worker is, how many threads it has, and what must be alike at both ends."""
-    return _name(), dask_worker.state.nthreads, versions()
+    return process_name(), dask_worker.state.nthreads, versions()
 
 
 def read_notes(session: str, worker: str) -> Unfinished | None:
@@ -80,10 +79,6 @@ def read_notes(session: str, worker: str) -> Unfinished | None:
         return read_logbook(logbook_path(session, worker))
     except OSError:
         return None
-
-
-def _name() -> str:
-    return f"{socket.gethostname()}/pid-{os.getpid()}"
 
 
 def _remote_worker(worker: Worker, session: Session) -> RemoteWorker:
@@ -102,7 +97,7 @@ def _made(worker: Worker, session: Session) -> RemoteWorker:
         logbook = None
     return RemoteWorker(
         session,
-        _name(),
+        process_name(),
         partial(_tell, worker, session.name),
         for_coroutines=partial(_for_coroutines, session),
         for_processes=partial(_for_processes, worker, session),

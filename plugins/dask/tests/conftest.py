@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stratagem import Engine, StreamingStrategy
 from stratagem_dask.loopback import loopback_cluster
 
 sys.path.append(str(Path(__file__).parent))  # for what several of them have workers do
@@ -19,3 +20,32 @@ def cluster():
 @pytest.fixture
 def stratagem_foreign(cluster):
     return [process.pid for process in (cluster.scheduler, *cluster.workers)]
+
+
+class Borrowed(StreamingStrategy):
+    """Be a strategy that another one owns, and closes."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def stream(self, tasks):
+        return self.inner.stream(tasks)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="session")
+def lend():
+    """Give what makes a strategy of a spec, once: workers take a second to start."""
+    with Engine() as engine:
+        made = {}
+
+        def borrow(spec):
+            if spec not in made:
+                made[spec] = engine.strategy(spec)
+            return Borrowed(made[spec])
+
+        yield borrow
+        for strategy in made.values():
+            strategy.close()

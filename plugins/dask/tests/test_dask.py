@@ -262,6 +262,18 @@ def test_lines_logged_on_workers_reach_the_caller(strategy, caplog):
     assert all(o.worker.startswith(f"{os.uname().nodename}/pid-") for o in report)
 
 
+def test_a_worker_in_the_same_process_logs_once(caplog):
+    """Its lines reach the handlers as those of the caller do, and are sent to nobody."""
+    spec = "dask(processes=False, n_workers=1, threads_per_worker=2)"
+    with caplog.at_level(logging.WARNING, "tests.jobs"), stratagem.strategy(spec) as strategy:
+        report = stratagem.map(jobs.speak, range(3), strategy=strategy)
+        stratagem.map(tasks.square, range(100), strategy=strategy)
+    said = [r.getMessage() for r in caplog.records if r.name == "tests.jobs"]
+
+    assert report.counts == {"ok": 3}
+    assert sorted(said) == [f"task {n} speaks" for n in range(3)]
+
+
 def test_a_worker_with_other_versions_is_named(strategy, caplog):
     """A warning says which worker, and what differs how; one like it says no more."""
     theirs = {"python": "3.9", "stratagem": "0.0.1", "cloudpickle": "3.1.2"}

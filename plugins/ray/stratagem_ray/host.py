@@ -16,10 +16,10 @@ from typing import Any, cast
 import attrs
 import ray
 
-from stratagem.remote import Session
+from stratagem.remote import Session, process_name
 from stratagem.threads import Clock, Crew
 from stratagem_ray.errands import Desk, Errand
-from stratagem_ray.workers import name_here, new_logbook, new_worker
+from stratagem_ray.workers import new_logbook, new_worker
 
 __all__ = ["book_of", "run_shipment", "task"]
 
@@ -70,7 +70,7 @@ class _Host:
     def __init__(self, session: Session, mailbox: Any) -> None:
         self._session = session
         self._mailbox = mailbox
-        self._address = f"{name_here()}/{os.urandom(8).hex()}"
+        self._address = f"{process_name()}/{os.urandom(8).hex()}"
         self._turns: SimpleQueue[_Turn] = SimpleQueue()
         self._bells = itertools.count(1)
         self._bell = ""

@@ -1,8 +1,6 @@
 """What a process of Ray needs to run tasks of an owner: a worker, its name, its notes."""
 
-import os
 import pickle
-import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -16,16 +14,12 @@ from stratagem.remote import (
     Session,
     Unfinished,
     logbook_path,
+    process_name,
     read_logbook,
 )
 from stratagem.remote.logbook import PAGES
 
-__all__ = ["name_here", "new_logbook", "new_worker", "notes_of", "notes_there", "read_notes"]
-
-
-def name_here() -> str:
-    """Give what outcomes call this process."""
-    return f"{socket.gethostname()}/pid-{os.getpid()}"
+__all__ = ["new_logbook", "new_worker", "notes_of", "notes_there", "read_notes"]
 
 
 def new_worker(
@@ -47,7 +41,7 @@ def new_worker(
     """
     return RemoteWorker(
         session,
-        name_here(),
+        process_name(),
         send,
         for_coroutines=partial(_lane, f"asyncio(max_concurrency=100_000, grace={session.grace})"),
         for_processes=partial(_lane, f"processes(max_workers={slots}, grace={session.grace})"),
