@@ -9,6 +9,7 @@ import atexit
 import heapq
 import itertools
 import pickle
+import secrets
 import threading
 import time
 from collections.abc import Coroutine
@@ -115,7 +116,10 @@ class DaskBackend:
         self._connection = connection
         self._client: Any = connection.client
         self._owner = owner
-        self._session = pickle.dumps(owner.session, pickle.HIGHEST_PROTOCOL)
+        # An owner that comes again, to another cluster or after a loss, is a new one to workers.
+        self._name = f"{owner.session.name}{secrets.token_hex(4)}"
+        told = attrs.evolve(owner.session, name=self._name)
+        self._session = pickle.dumps(told, pickle.HIGHEST_PROTOCOL)
         self._letters: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
         self._numbers = itertools.count(1)
         self._waiting: list[tuple[int, int, Delivery]] = []
@@ -125,7 +129,7 @@ class DaskBackend:
         self._dead: dict[str, _Dead] = {}
         self._slots = 0
         self._lost: BaseException | None = None
-        self._prefix = f"stratagem-{owner.session.name[:8]}"
+        self._prefix = f"stratagem-{self._name[-8:]}"
         self._demand = Demand(self._client, self._prefix)
         self._show_at = 0.0
         self._worker_by = time.monotonic() + connection.start_timeout
@@ -140,7 +144,7 @@ class DaskBackend:
         atexit.register(owner.close)
 
     def _meet_workers(self) -> None:
-        self._client.subscribe_topic(remote.topic_of(self._owner.session.name), self._hear)
+        self._client.subscribe_topic(remote.topic_of(self._name), self._hear)
         self._client.subscribe_topic("all", self._hear_of_workers)
         addresses = list(self._client.nthreads())
         for address, told in self._described(addresses).items() if addresses else ():
@@ -154,12 +158,12 @@ class DaskBackend:
     def close(self) -> None:
         """Take leave of the workers, and end the thread."""
         atexit.unregister(self._owner.close)
-        leave = partial(remote.farewell, self._owner.session.name)
+        leave = partial(remote.farewell, self._name)
         with suppress(Exception):  # the cluster may be gone
             self._ask(self._client._run(leave, on_error="ignore")).result(FAREWELL_SECONDS)
         self._letters.put(("close",))
         self._thread.join()
-        for topic in ("all", remote.topic_of(self._owner.session.name)):
+        for topic in ("all", remote.topic_of(self._name)):
             with suppress(Exception):
                 self._client.unsubscribe_topic(topic)
         self._connection.close()
@@ -197,9 +201,8 @@ class DaskBackend:
 
     def _say(self, message: tuple[object, ...], workers: list[str] | None) -> None:
         told = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        session = self._owner.session.name
         self._ask(
-            self._client._run(remote.receive, session, told, workers=workers, on_error="ignore")
+            self._client._run(remote.receive, self._name, told, workers=workers, on_error="ignore")
         )
 
     def _ask(self, question: Coroutine[Any, Any, Any]) -> Future[Any]:
@@ -413,7 +416,7 @@ class DaskBackend:
         if not worker.out:
             return
         self._dead[address] = _Dead(worker, time.monotonic() + SAME_HOST_SECONDS)
-        notes = remote.read_notes(self._owner.session.name, address)
+        notes = remote.read_notes(self._name, address)
         if notes is not None:
             self._bury(address, notes)
             return
@@ -422,7 +425,7 @@ class DaskBackend:
             self._ask_for_notes(address, neighbours[:1])
 
     def _ask_for_notes(self, dead: str, workers: list[str]) -> None:
-        session = self._owner.session.name
+        session = self._name
         asked = self._ask(
             self._client._run(remote.read_notes, session, dead, workers=workers, on_error="ignore")
         )

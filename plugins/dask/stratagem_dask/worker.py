@@ -3,7 +3,7 @@
 import multiprocessing
 import pickle
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ GATHER_SECONDS = 0.003
 
 _lock = threading.Lock()
 _workers: dict[tuple[str, str], RemoteWorker] = {}
+_left: deque[str] = deque(maxlen=1_000)
 _telling = threading.Lock()
 _untold: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
 
@@ -45,7 +46,10 @@ def run_shipment(shipment: bytes, number: int, *, session: bytes) -> bytes | Non
     """Run a shipment; tell the owner the answers, or give them back if they are large."""
     worker = get_worker()
     told: Session = pickle.loads(session)  # noqa: S301 - of the owner, who may run code here
-    answers = _remote_worker(worker, told).run(shipment)
+    remote_worker = _remote_worker(worker, told)
+    if remote_worker is None:
+        return None
+    answers = remote_worker.run(shipment)
     if len(answers) > SMALL:
         _tell(worker, told.name, ("large", number))
         return answers
@@ -63,6 +67,7 @@ def receive(session: str, message: bytes, dask_worker: Worker) -> None:
 def farewell(session: str, dask_worker: Worker) -> None:
     """Forget an owner; what it still runs here is stopped, without waiting for that."""
     with _lock:
+        _left.append(session)
         found = _workers.pop((session, dask_worker.address), None)
     if found is not None:
         threading.Thread(target=found.close, name="stratagem-farewell", daemon=True).start()
@@ -81,11 +86,12 @@ def read_notes(session: str, worker: str) -> Unfinished | None:
         return None
 
 
-def _remote_worker(worker: Worker, session: Session) -> RemoteWorker:
+def _remote_worker(worker: Worker, session: Session) -> RemoteWorker | None:
+    """Give what runs the tasks of an owner here; None where that has left, and this comes late."""
     key = session.name, worker.address
     with _lock:
         found = _workers.get(key)
-        if found is None:
+        if found is None and session.name not in _left:
             found = _workers[key] = _made(worker, session)
     return found
 

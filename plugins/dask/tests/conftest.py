@@ -1,5 +1,6 @@
 """One cluster for all tests of a worker of pytest: it takes a second or two to start."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 
 from stratagem import Engine, StreamingStrategy
 from stratagem_dask.loopback import loopback_cluster
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 sys.path.append(str(Path(__file__).parent))  # for what several of them have workers do
 

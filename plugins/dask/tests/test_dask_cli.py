@@ -51,11 +51,13 @@ def test_an_interrupt_of_the_terminal_stops_the_run_and_gives_tasks_their_grace(
     spec = "dask(n_workers=2, threads_per_worker=1, grace=20)"
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
         command = start(tmp_path, rows, spec, out, err)
-        until(lambda: {"2", "3"} <= set(lines(tmp_path / "begun")), patience=60)
-        os.killpg(command.pid, signal.SIGINT)
-        until(lambda: b"interrupted" in (tmp_path / "err").read_bytes())
-        (tmp_path / "gate").touch()
-        code = command.wait(60)
+        try:
+            until(lambda: {"2", "3"} <= set(lines(tmp_path / "begun")), patience=60)
+            os.killpg(command.pid, signal.SIGINT)
+            until(lambda: b"interrupted" in (tmp_path / "err").read_bytes())
+        finally:
+            (tmp_path / "gate").touch()
+            code = command.wait(60)
     told = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
     said = (tmp_path / "err").read_text()
 

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,6 +15,9 @@ from stratagem.testing.waiting import is_running, until
 
 if find_spec("ray") is None:  # there is none for every version of Python
     collect_ignore_glob = ["test_*.py"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 sys.path.append(str(Path(__file__).parent))  # for what tests have workers do
 
