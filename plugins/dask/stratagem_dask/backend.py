@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DaskBackend"]
 
-SHOW_EVERY = 1.0
 LOOK_AROUND = 0.5
-"""Seconds after which futures are looked at that have ended without a word."""
+"""Seconds after which it is looked at what comes without a word, however much else there is."""
 
 SAME_HOST_SECONDS = 3.0
 """Seconds in which another worker on the host of a dead one may come up, to read its notes."""
@@ -131,7 +130,7 @@ class DaskBackend:
         self._lost: BaseException | None = None
         self._prefix = f"stratagem-{self._name[-8:]}"
         self._demand = Demand(self._client, self._prefix)
-        self._show_at = 0.0
+        self._look_at = 0.0
         self._worker_by = time.monotonic() + connection.start_timeout
         self._thread = threading.Thread(target=self._serve, name="stratagem-dask", daemon=True)
         try:
@@ -250,20 +249,18 @@ class DaskBackend:
                     self._forget_all()
                     return
                 getattr(self, f"_on_{letter[0]}")(*letter[1:])
-            if not letters:
+            looks = time.monotonic() >= self._look_at
+            if looks:
+                self._look_at = time.monotonic() + LOOK_AROUND
                 self._look_around()
             self._place()
-            self._show_demand()
-
-    def _show_demand(self) -> None:
-        now = time.monotonic()
-        if now >= self._show_at:
-            self._show_at = now + SHOW_EVERY
-            self._demand.show(len(self._waiting))
+            if looks:
+                self._demand.show(len(self._waiting))
 
     def _all_letters(self) -> list[tuple[Any, ...]]:
         letters: list[tuple[Any, ...]] = []
-        patience: float | None = LOOK_AROUND if self._sent or self._waiting else None
+        is_idle = not (self._sent or self._waiting or self._demand.is_shown)
+        patience = None if is_idle else LOOK_AROUND
         try:
             letters.append(self._letters.get(timeout=patience))
             while True:
@@ -389,7 +386,7 @@ class DaskBackend:
             return  # it is gone again
         told = done.result().get(address)
         if isinstance(told, Exception):
-            self._lost = self._broken(told, f"worker {address}")
+            self._lose(self._broken(told, f"worker {address}"))
         elif told is not None:
             self._add(address, told)
 

@@ -28,6 +28,11 @@ class Demand:
         self._numbers = itertools.count(1)
         self._shown: list[Any] = []
 
+    @property
+    def is_shown(self) -> bool:
+        """Tell whether any wait: they keep a cluster from growing smaller."""
+        return bool(self._shown)
+
     def show(self, waiting: int) -> None:
         """Have so many tasks wait, about as many at the most as count."""
         wanted = min(waiting, MOST)

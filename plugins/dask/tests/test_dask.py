@@ -1,5 +1,6 @@
 """``dask`` on a real cluster of several processes: who is hurt by what, and who is not."""
 
+import itertools
 import logging
 import os
 import signal
@@ -187,6 +188,32 @@ def test_a_budget_holds_over_all_workers(strategy):
     intervals = [(began, end) for _, began, end in report.values]
 
     assert overlap(intervals) == 1
+
+
+def test_a_lost_machine_is_told_while_others_are_busy(tmp_path, monkeypatch):
+    """Nobody can read its notes, so what it had counts as begun; the run need not pause for that."""
+    monkeypatch.setattr("stratagem_dask.worker.read_notes", lambda session, worker: None)
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    rest = (partial(tasks.square, number) for number in itertools.count())
+    calls = itertools.chain([partial(mischief.wait, begun, gate)], rest)
+    lost, deadline = None, time.monotonic() + 40
+    with (
+        loopback_cluster(hosts=("127.0.0.4", "127.0.0.5"), threads=2) as cluster,
+        stratagem.strategy(cluster.spec(grace=0.2)) as strategy,
+        stratagem.stream(calls, strategy=strategy, log="error") as stream,
+    ):
+        killed = False
+        for outcome in stream:
+            if not killed and lines(begun):
+                os.killpg(psutil.Process(int(lines(begun)[0])).ppid(), signal.SIGKILL)
+                killed = True
+            lost = outcome if outcome.key == "0" else None
+            if lost is not None or time.monotonic() > deadline:
+                break
+
+    assert killed
+    assert lost is not None
+    assert lost.status == "lost"
 
 
 def test_a_module_that_workers_lack_is_named_or_travels(cluster, tmp_path, monkeypatch):
