@@ -116,6 +116,7 @@ def succeeded(task: Task, value: Any, started_at: float, seconds: float, worker:
     outcome.worker = worker
     outcome.attempts = task.attempt
     outcome.parent = task.parent
+    outcome.recalled = False
     return outcome
 
 

@@ -91,6 +91,7 @@ class Outcome:
         worker: who ran it.
         attempts: how many attempts were made.
         parent: the key of the task that led to it, as the task says.
+        recalled: whether it comes from a record of an earlier run, and the task did not run.
     """
 
     index: int
@@ -104,6 +105,7 @@ class Outcome:
     worker: str = ""
     attempts: int = 1
     parent: str | None = None
+    recalled: bool = False
 
     @property
     def ok(self) -> bool:

@@ -30,6 +30,7 @@ def record_of(outcome: Outcome) -> dict[str, Any]:
         "error" if failed else "value": error_record(outcome.error) if failed else outcome.value,
         "seconds": round(outcome.seconds, 6),
         "attempts": outcome.attempts,
+        **({"recalled": True} if outcome.recalled else {}),
     }
 
 

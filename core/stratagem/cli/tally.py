@@ -20,10 +20,12 @@ class Tally:
     statuses: Counter[Status] = attrs.field(factory=Counter)
     kinds: Counter[str] = attrs.field(factory=Counter)
     examples: dict[str, tuple[int, str]] = attrs.field(factory=dict)
+    recalled: int = 0
 
     def add(self, record: dict[str, Any]) -> None:
         """Count the record of one line."""
         self.statuses[record["status"]] += 1
+        self.recalled += "recalled" in record
         if "error" in record and record["status"] != "cancelled":
             self._add_failure(record)
 
@@ -41,6 +43,7 @@ class Tally:
     def summary(self, seconds: float, stopped: str | None) -> str:
         """Say in one line how many tasks ended, how, and in which time."""
         counts = [f"{self.statuses[status]} {status}" for status in Status if self.statuses[status]]
+        counts += [f"{self.recalled} recalled"] if self.recalled else []
         total = self.statuses.total()
         tasks = f"{total} task{'s' * (total != 1)} in {seconds:.1f} s"
         return ": ".join(part for part in (stopped, tasks, ", ".join(counts)) if part)

@@ -143,6 +143,7 @@ def _facts(task: Task, outcome: Outcome) -> dict[str, object]:
         "worker": outcome.worker,
         "seconds": round(outcome.seconds, 6),
         "attempts": outcome.attempts,
+        **({"recalled": True} if outcome.recalled else {}),
     }
 
 
