@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from stratagem import Engine, StratagemError, hookimpl
+from stratagem import Engine, StratagemError, StreamingStrategy, hookimpl, invoke
 from stratagem.testing import Event, EventRecorder
 
 PATIENCE = 20.0
@@ -278,3 +278,27 @@ def test_an_input_that_raises_while_nobody_reads_is_raised_where_it_is_read(engi
     assert first.value == 2
     assert [outcome.value for outcome in caught.value.report] == [2]
     assert list(stream) == []
+
+
+def test_what_a_failing_strategy_could_not_hand_on_stands_in_the_report():
+    """An error that carries outcomes costs none of them: each is settled as what it is."""
+
+    class Failing(StreamingStrategy):
+        def stream(self, tasks):
+            first, second, _third = (tasks.take() for _ in range(3))
+            yield invoke(first)
+            error = OSError("no more")
+            error.outcomes = [invoke(second), "something else"]
+            raise error
+
+    recorder = EventRecorder()
+    with (
+        Engine(plugins=[recorder]) as engine,
+        pytest.raises(OSError, match="no more") as caught,
+    ):
+        engine.map(str, range(3), strategy=Failing())
+
+    report = caught.value.report
+    assert [o.status for o in report] == ["ok", "ok", "cancelled"]
+    assert report[1].value == "1"
+    assert recorder.of_task("1") == [Event("before_task", "1"), Event("after_task", "1", "ok")]

@@ -64,7 +64,13 @@ __all__ = [
 
 
 class StratagemError(Exception):
-    """Be the root of every error that stratagem makes."""
+    """Be the root of every error that stratagem makes.
+
+    Attributes:
+        exit_code: what the command line exits with where it ends a run.
+    """
+
+    exit_code: int = 2
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by state, since the arguments of the leaves are not their message."""

@@ -294,6 +294,8 @@ class Stream(Iterator[Outcome]):
         try:
             if interrupted:
                 self._settle_rest(error)
+            else:
+                self._settle_carried(error)
         finally:
             self._end(wait=not interrupted)
         if interrupted and self._interrupted_by is not None:
@@ -305,6 +307,12 @@ class Stream(Iterator[Outcome]):
         self.hurry()
         with suppress(BaseException):  # what the strategy raises now: the interrupt goes first
             for outcome in (*getattr(interrupt, "outcomes", ()), *self._answers):
+                self._settle(outcome)
+
+    def _settle_carried(self, failure: BaseException) -> None:
+        """Settle what had ended and the strategy, which has failed, could not hand on."""
+        for outcome in getattr(failure, "outcomes", ()):
+            if isinstance(outcome, Outcome):
                 self._settle(outcome)
 
     def _with_report(self, error: BaseException) -> BaseException:

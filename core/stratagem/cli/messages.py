@@ -20,7 +20,16 @@ EXIT_BROKEN_PIPE = 141
 
 
 class CommandError(Exception):
-    """Say in one sentence why a command cannot go on; its exit code is 2."""
+    """Say in one sentence why a command cannot go on.
+
+    Args:
+        why: the sentence.
+        exit_code: what the command exits with.
+    """
+
+    def __init__(self, why: str, exit_code: int = EXIT_BAD_INPUT) -> None:
+        self.exit_code = exit_code
+        super().__init__(why)
 
 
 def say(line: str) -> None:
