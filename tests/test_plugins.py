@@ -235,7 +235,7 @@ def test_a_blocked_plugin_is_not_even_imported():
 def test_what_ships_with_us_comes_by_entry_point_and_can_be_blocked():
     """The four strategies are a plugin like any other."""
     row = row_of(Plugins(allow=[]), "builtin")
-    without = Engine(plugins=[], block=["builtin"])
+    without = Engine(plugins=[], block=["builtin", "journal"])
 
     assert (row.distribution, row.state) == ("stratagem", "loaded")
     assert row.strategies == ("sequential", "threads", "processes", "asyncio", "executor")
