@@ -1,5 +1,6 @@
 """The engine: one word chooses the strategy, everything else stays the same."""
 
+import os
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -18,7 +19,7 @@ from stratagem.plugins import Plugins
 from stratagem.report import Report
 from stratagem.run import Announcer, Run, observed_strategies
 from stratagem.scope import current_task
-from stratagem.selection import SpecLike, build, read_spec, refuse_imports
+from stratagem.selection import SpecLike, build, read_spec, refuse_imports, wrap
 from stratagem.signals import interruptible
 from stratagem.specs import Spec
 from stratagem.strategy import ExecutionStrategy, inner_strategies, warn_of_late_binding
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from stratagem.async_stream import AsyncStream
 
 __all__ = ["Engine", "Options"]
+
+JOURNAL = "journal"
+"""The name of the strategy that the options ``journal`` and ``resume`` are for."""
 
 Callables = Iterable[Callable[[], Any]] | AsyncIterable[Callable[[], Any]]
 Items = Iterable[Any] | AsyncIterable[Any]
@@ -57,6 +61,10 @@ class Options(TypedDict, total=False):
         keep: how many outcomes the report of a stream holds beside those not handed out;
             10,000 by default, None for all. Other reports hold all.
         progress: show progress on stderr: True, False, or None to go by the terminal.
+        journal: the file in which every outcome is kept, before anybody hears of it;
+            what it holds of an earlier run comes back, and does not run.
+        resume: whether the journal must be there already (True), must hold nothing yet (False),
+            or None to do what fits.
     """
 
     strategy: "SpecLike | ExecutionStrategy | None"
@@ -70,6 +78,8 @@ class Options(TypedDict, total=False):
     log: str | bool | None
     progress: bool | None
     keep: int | None
+    journal: "str | os.PathLike[str] | None"
+    resume: bool | None
 
 
 class Engine:
@@ -320,7 +330,7 @@ class Engine:
             stop_on=options.get("stop_on"),
             stall_after=options.get("stall_after", STALL_AFTER),
         )
-        strategy, label = self._strategy_for(options.get("strategy"))
+        strategy, label = self._with_journal(options)
         _refuse_inside_own_listener(strategy, label)
         if plan.timeout is not None and not strategy.enforces_timeouts:
             raise CapabilityError(
@@ -346,6 +356,16 @@ class Engine:
 
         watch = self._watch if run.parent is None else None
         return Stream(plan, strategy, run, announcer, open_children, watch)
+
+    def _with_journal(self, options: Options) -> tuple[ExecutionStrategy, str]:
+        strategy, label = self._strategy_for(options.get("strategy"))
+        path, resume = options.get("journal"), options.get("resume")
+        if path is None:
+            if resume is not None:
+                raise ValueError("resume needs a journal to go on with: give `journal=` its file")
+            return strategy, label
+        given = {"path": os.fspath(path), "resume": resume}
+        return wrap(JOURNAL, strategy, given, self.plugins), f"{JOURNAL}({label})"
 
     def _strategy_for(
         self, given: "SpecLike | ExecutionStrategy | None"

@@ -19,7 +19,7 @@ from stratagem.plugins import Plugins, StrategyInfo
 from stratagem.specs import Spec, Word, not_a_spec, parse_spec, spec_from_table
 from stratagem.strategy import ExecutionStrategy
 
-__all__ = ["SpecLike", "build", "read_spec", "refuse_imports"]
+__all__ = ["SpecLike", "build", "read_spec", "refuse_imports", "wrap"]
 
 _TABLE = re.compile(r"\b(?:Mapping|dict)\[.*Strategy")
 
@@ -90,6 +90,19 @@ def build(spec: Spec, plugins: Plugins) -> ExecutionStrategy:
         StrategyOptionError: an option is unknown, missing, or refused.
     """
     return _resolve(spec, plugins).make()
+
+
+def wrap(
+    name: str, inner: ExecutionStrategy, options: Mapping[str, object], plugins: Plugins
+) -> ExecutionStrategy:
+    """Make the strategy of that name around one that is there already.
+
+    Raises:
+        UnknownStrategyError, AmbiguousStrategyError: its name is not that of one strategy.
+        StrategyOptionError: an option is refused.
+    """
+    factory = plugins.strategy_info(name).factory
+    return _call(name, factory, [inner], options, _parameters(factory))
 
 
 def refuse_imports(spec: Spec, plugins: Plugins, file: str) -> None:
