@@ -8,9 +8,10 @@ import importlib_metadata
 import typer
 
 from stratagem.cli.inputs import Format
+from stratagem.cli.journals import describe_journal, export_journal, salvage_journal
 from stratagem.cli.listings import list_plugins, list_strategies
 from stratagem.cli.mapping import MapRequest, run_map
-from stratagem.cli.messages import EXIT_BAD_INPUT, EXIT_INTERRUPTED, CommandError, say
+from stratagem.cli.messages import EXIT_INTERRUPTED, CommandError, say
 
 __all__ = ["app", "run_app"]
 
@@ -30,7 +31,7 @@ def run_app() -> None:
         app(prog_name="stratagem")
     except CommandError as error:
         say(str(error))
-        sys.exit(EXIT_BAD_INPUT)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 
@@ -123,6 +124,16 @@ def _map(
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Read the first N items only.")
     ] = None,
+    journal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Keep every outcome in this file, which must hold no run yet."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run in the journal: only what is open runs."),
+    ] = False,
     unordered: Annotated[
         bool, typer.Option("--unordered", help="Write lines as tasks end, not in input order.")
     ] = False,
@@ -138,6 +149,7 @@ def _map(
     """Call FUNCTION with each item of INPUT; write one JSON object a line for each outcome.
 
     Exit code: 0 all well, 1 some tasks failed, 2 bad usage or input,
+    65 the journal is refused, 74 it cannot be written, 75 another run writes it,
     130 interrupted with everything done until then written.
     """
     given: dict[str, Any] = dict(locals())
@@ -154,6 +166,39 @@ def _strategies() -> None:
 def _plugins() -> None:
     """List the plugins that are installed, which failed, and why."""
     _exit(list_plugins())
+
+
+@app.command("runs")
+def _runs(
+    journal: Annotated[str, typer.Argument(metavar="FILE", help="A journal.", show_default=False)],
+) -> None:
+    """Say what a journal holds: counts, errors by cause, what is slow, what is in doubt."""
+    _exit(describe_journal(journal))
+
+
+@app.command("export")
+def _export(
+    journal: Annotated[str, typer.Argument(metavar="FILE", help="A journal.", show_default=False)],
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE", help="Where to, replacing a file.")
+    ] = "-",
+) -> None:
+    """Write one JSON object a line for each outcome in a journal, as `map` does."""
+    _exit(export_journal(journal, output))
+
+
+@app.command("salvage")
+def _salvage(
+    journal: Annotated[
+        str, typer.Argument(metavar="FILE", help="A damaged journal.", show_default=False)
+    ],
+    output: Annotated[
+        str,
+        typer.Option("-o", "--output", metavar="FILE", help="The new journal.", show_default=False),
+    ],
+) -> None:
+    """Copy what is whole of a damaged journal into a new one, and say what is lost."""
+    _exit(salvage_journal(journal, output))
 
 
 def _exit(code: int) -> None:

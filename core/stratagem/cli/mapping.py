@@ -1,6 +1,7 @@
 """The run of ``stratagem map``: its parts put together, and its exit code."""
 
 import logging
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -53,6 +54,8 @@ class MapRequest:
     limit: int | None = None
     log: str | None = None
     progress: bool | None = None
+    journal: str | None = None
+    resume: bool = False
     unordered: bool = False
     quiet: bool = False
 
@@ -63,6 +66,8 @@ def run_map(request: MapRequest) -> int:
     Raises:
         CommandError: the run cannot begin, its input is bad, or its output cannot be written.
     """
+    if request.resume and request.journal is None:
+        raise CommandError("--resume needs the journal to go on with: --journal FILE")
     fill_standard_descriptors()
     kept = take_stdout() if request.output == "-" else None
     function = load_function(request.function)
@@ -90,16 +95,18 @@ def _open_stream(
         "progress": _wants_progress(request),
         "keep": 0,  # what is written needs no memory
     }
+    if request.journal is not None:
+        options |= {"journal": request.journal, "resume": request.resume}
     items = source.items(request.key, request.limit)
     if request.log is None:  # the summary says what failed; a line a task would bury it
         logging.getLogger("stratagem").setLevel(logging.ERROR)
-        logging.getLogger("stratagem.watch").setLevel(
-            logging.ERROR if request.quiet else logging.WARNING
-        )
+        for name in ("stratagem.watch", "stratagem.journal"):
+            logging.getLogger(name).setLevel(logging.ERROR if request.quiet else logging.WARNING)
     try:
         stream = engine.stream_map(function, items, **options)
     except (StratagemError, ValueError, TypeError) as error:
-        raise CommandError("; ".join([str(error), *getattr(error, "__notes__", ())])) from error
+        why = "; ".join([str(error), *getattr(error, "__notes__", ())])
+        raise CommandError(why, getattr(error, "exit_code", EXIT_BAD_INPUT)) from error
     if options["progress"]:
         stream.run.total = _total(source, request.limit)
     return stream
@@ -137,14 +144,17 @@ class _Delivery:
         except RunInterrupted as interruption:
             name = signal.Signals(interruption.signum).name
             self._say_summary(f"interrupted by {name}" + ", twice" * self._hurried)
+            self._say_how_to_go_on()
             return 128 + interruption.signum
         except KeyboardInterrupt:
             self._say_summary("interrupted")
+            self._say_how_to_go_on()
             return EXIT_INTERRUPTED
         except (CommandError, StratagemError) as error:
-            self._say_summary("stopped by bad input")
+            is_input = error.exit_code == EXIT_BAD_INPUT
+            self._say_summary("stopped by bad input" if is_input else "stopped")
             say(str(error))
-            return EXIT_BAD_INPUT
+            return error.exit_code
         report = self._stream.report
         self._say_summary(report.reason or _REASONS.get(report.stopped or ""))
         return EXIT_TASKS_FAILED if self._tally.failed else 0
@@ -203,6 +213,12 @@ class _Delivery:
         self._say_summary("stopped")
         say(f"{where} cannot be written: {getattr(cause, 'strerror', None) or cause}")
         return EXIT_BAD_INPUT
+
+    def _say_how_to_go_on(self) -> None:
+        if self._request.quiet or self._request.journal is None:
+            return
+        resume = [] if self._request.resume else ["--resume"]
+        say(f"go on with: {shlex.join(['stratagem', *sys.argv[1:], *resume])}")
 
     def _say_summary(self, stopped: str | None) -> None:
         if self._request.quiet:
