@@ -7,7 +7,7 @@ receipts for each that it gets: both know nothing of the journal. After each SIG
 is asked what is in doubt; at last a run goes to its end, and all are compared:
 
 - no outcome that was handed out is lost, and no recorded one runs again;
-- a task that ran twice was in doubt, and was listed so;
+- a task that ran twice was in doubt, and was listed so; no more did than run at once;
 - every task has the right value, and the journal counts as many beginnings as the ledger,
   but for tasks in doubt that had not begun.
 """
@@ -170,6 +170,7 @@ class Trial:
         ran = Counter(int(line) for line in lines(self.directory / "ledger"))
         doubtful = self._in_doubt()
         assert set(ran) <= recorded | doubtful, "a task had begun and is not listed"
+        assert len(doubtful) <= 2 * STRATEGIES[self.strategy], "more in doubt than in flight"
         self.in_doubt = max(self.in_doubt, len(doubtful))
         self._doubtful.update(doubtful)
 
@@ -182,7 +183,8 @@ class Trial:
             assert ran[number] <= 1 + self._doubtful[number], f"{number} ran again without a doubt"
             spare = begun[number] - ran[number]
             assert 0 <= spare <= self._doubtful[number], f"{number} was counted wrongly"
-        self.twice = sum(count > 1 for count in ran.values())
+        self.twice = sum(count - 1 for count in ran.values())
+        assert self.twice <= self.kills * STRATEGIES[self.strategy], "more twice than in flight"
 
 
 def sweep(kills: int, seed: int) -> list[Trial]:

@@ -19,6 +19,7 @@ class SequentialStrategy(StreamingStrategy):
     """
 
     shares_memory = True
+    max_workers = 1
 
     def __init__(self) -> None:
         self._own_loop = LoopThread("stratagem-sequential-loop")

@@ -23,12 +23,15 @@ class Gate(TaskSource):
 
     Few records run ahead of what the inner strategy takes, so that few tasks are in doubt after
     a crash though they had not begun: two, or half as many as it has, or twice as many as it took
-    while the last records were written, which are many where tasks are over in no time.
+    while the last records were written, which are many where tasks are over in no time;
+    never more than run at once, where that is known.
 
     Args:
         upstream: where tasks come from.
         sift: is given tasks, keeps those whose outcome is known, and gives those to run.
         record: has it written that tasks begin; ``release`` is called with them then.
+        most: how many tasks may be out, or have ended and not be on disk yet; None for any
+            number. Where it is how many run at once, no more than that can run twice.
         look_up: whether outcomes may be known, so that it pays to look up many at once.
         full: tells whether nothing more should be taken for now.
     """
@@ -40,6 +43,7 @@ class Gate(TaskSource):
         record: Callable[[list[Task]], None],
         full: Callable[[], bool],
         *,
+        most: int | None,
         look_up: bool,
     ) -> None:
         super().__init__()
@@ -47,7 +51,9 @@ class Gate(TaskSource):
         self._sift = sift
         self._record = record
         self._full = full
+        self._most = most
         self._look_up = look_up
+        self._ending = 0
         self._lock = threading.Lock()
         self._sifted: deque[Task] = deque()
         self._written: dict[int, Task] = {}
@@ -81,7 +87,7 @@ class Gate(TaskSource):
             if (task := self._handed_out()) is not None:
                 return task
             with self._lock:
-                if self._ready:
+                if self._ready and self._may_hand_out:
                     continue
                 if self._is_over:
                     return None
@@ -101,13 +107,13 @@ class Gate(TaskSource):
                     self._pulling = False
                     self._upstream_over = self._upstream_over or found is None
                     again = self._asked_again or self._is_over
-            if not again and isinstance(found, Wait):
-                return found
+            if not again:
+                return found if isinstance(found, Wait) else _FOREVER
         return None
 
     def _handed_out(self) -> Task | None:
         with self._lock:
-            if not self._ready:
+            if not (self._ready and self._may_hand_out):
                 return None
             task = self._ready.popleft()
             self._out[task.index] = task
@@ -120,11 +126,17 @@ class Gate(TaskSource):
         return task
 
     @property
+    def _may_hand_out(self) -> bool:
+        return self._most is None or len(self._out) + self._ending < self._most
+
+    @property
     def _is_over(self) -> bool:
         return self._upstream_over and not (self._sifted or self._written or self._ready)
 
     def _room(self) -> int:
         ahead = max(self._ahead, min(len(self._out) // 2, MOST_AHEAD))
+        if self._most is not None:
+            ahead = min(ahead, self._most)
         return ahead - len(self._written) - len(self._ready)
 
     def _pull(self, room: int) -> Task | Wait | None:
@@ -158,7 +170,15 @@ class Gate(TaskSource):
     def take_back(self, index: int) -> Task | None:
         """Give the task that has ended; None where none of that index is out."""
         with self._lock:
-            return self._out.pop(index, None)
+            task = self._out.pop(index, None)
+            self._ending += task is not None
+            return task
+
+    def settle(self, count: int) -> None:
+        """Let so many tasks go whose end is on disk."""
+        with self._lock:
+            self._ending -= count
+        self.wake()
 
     def left(self) -> list[Task]:
         """Give the tasks that are on disk, or about to be, and were never handed out."""

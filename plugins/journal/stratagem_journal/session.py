@@ -88,7 +88,12 @@ class Session:
         self._fingerprints = Fingerprints(store.salt)
         self._recall = Recall(store.path, terms.policy, terms.codec, self._fingerprints)
         self._gate = Gate(
-            tasks, self._sifted, self._record_begin, self._is_full, look_up=store.has_rows
+            tasks,
+            self._sifted,
+            self._record_begin,
+            self._is_full,
+            most=_most_at_once(inner),
+            look_up=store.has_rows,
         )
         self._context = thread_context()
         self._pump: threading.Thread | None = None
@@ -285,6 +290,8 @@ class Session:
     def committed(self, entries: Sequence[Entry]) -> None:
         """Let tasks begin and outcomes go: they are on disk."""
         begun = [entry.subject for entry in entries if entry.statement is BEGIN]
+        if len(begun) < len(entries):
+            self._gate.settle(len(entries) - len(begun))
         for entry in entries:
             if entry.statement is END:
                 self.outbox.put(entry.subject)
@@ -319,6 +326,16 @@ class Session:
             self.failure = error
         self.tasks.close()
         self.outbox.ring()
+
+
+def _most_at_once(strategy: object) -> int | None:
+    """Tell how many tasks a strategy runs at once; None where neither it nor its inner one says."""
+    for name in ("max_workers", "max_concurrency"):
+        most = getattr(strategy, name, None)
+        if isinstance(most, int):
+            return most
+    inner = getattr(strategy, "inner", None)
+    return None if inner is None else _most_at_once(inner)
 
 
 class _Nobody:
