@@ -120,7 +120,18 @@ class SequenceIntake(Intake):
 
     def __iter__(self) -> Iterator[Task]:
         """Take until there are no more; several threads may iterate at once."""
-        while (task := self.poll()) is not None:
+        items, make = self._items, self._make
+        for index in self._positions:
+            if self._closed:
+                return
+            if index >= self._size:
+                self.exhausted = self.failure is None
+                return
+            try:
+                task = make(index, items[index])
+            except BaseException as error:  # noqa: BLE001 - as in poll
+                self.fail(error)
+                return
             yield task
 
     def _end(self) -> None:
@@ -229,8 +240,8 @@ class IteratorIntake(ReadIntake):
         failure: BaseException | None = None
         try:
             iterator = iter(self._items)
-            if isinstance(iterator, Stage):
-                self.stages.add(iterator, iterator.stop)
+            if isinstance(self._items, Stage):
+                self.stages.add(self._items, self._items.stop)
             try:
                 for entry in enumerate(iterator):
                     self._add(entry)

@@ -26,7 +26,9 @@ class Numbering:
     It knows nothing of the stream that reads the outcomes, so that one that is dropped can go.
 
     Attributes:
-        ledger: the tasks that were announced and are not settled, by index.
+        ledger: by index, what was announced and is not settled: the task where somebody will ask
+            for it, else its key alone. Tasks that wait to be read would be three objects more for
+            each outcome, which every garbage collection goes over and one core takes from another.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class Numbering:
         self._tags = NO_TAGS if callable(plan.tags) else plan.tags
         self._name = "" if plan.function is None else callable_name(plan.function)
         self._previous_call: object = None
-        self.ledger: dict[int, Task] = {}
+        is_asked_for = announcer.before or announcer.error or announcer.after or plan.growth
+        self._keeps_key_alone = not (is_asked_for or self._function is None or self._tagger)
+        self.ledger: dict[int, Task | str] = {}
 
     def make(
         self, index: int, item: Any, key: str | None = None, parent: str | None = None
@@ -79,10 +83,22 @@ class Numbering:
         task.tags = self._tags if self._tagger is None else tags_of(index, item, self._tagger)
         task.context = self._context
         task.parent = self._parent if parent is None else parent
+        if self._keeps_key_alone:
+            self.ledger[index] = key
+            return task
         self.ledger[index] = task
         if self._before:
             self._announcer.tell("stratagem_before_task", task=task)
         return task
+
+    def entered(self, index: int, entry: Task | str) -> Task:
+        """Give the task of an entry of the ledger; made of a key alone, it calls with no item."""
+        if isinstance(entry, Task):
+            return entry
+        assert self._function is not None
+        call = partial(self._function)
+        context, parent = self._context, self._parent
+        return Task(index, entry, self._name, call, self._timeout, 1, self._tags, context, parent)
 
     def _checked(self, index: int, item: Any) -> Callable[[], Any]:
         if not callable(item):

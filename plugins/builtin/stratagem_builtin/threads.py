@@ -281,7 +281,7 @@ class _ThreadStream:
             if seat.claim is not None and self._timed.pop(seat.claim, self) is self:
                 return "timeout"
             seat.task = None
-            if isinstance(outcome.error, asyncio.CancelledError):
+            if outcome.error is not None and isinstance(outcome.error, asyncio.CancelledError):
                 outcome = self._cancelled(seat.claim, found, outcome)
             seat.claim = None
             if put(outcome):
