@@ -273,6 +273,18 @@ def test_a_task_that_holds_up_the_loop_is_named_with_its_line(engine):
     assert f'File "{__file__}"' in teller.said[0]
 
 
+def test_what_has_ended_is_handed_out_while_a_task_holds_up_the_loop(engine):
+    """An outcome does not wait for the loop to go on."""
+    told = threading.Event()
+
+    with engine.stream_map(hold_the_loop, [None, told], strategy="asyncio") as stream:
+        first = next(stream)
+        told.set()
+        rest = list(stream)
+
+    assert [outcome.index for outcome in (first, *rest)] == [0, 1]
+
+
 def test_a_deadline_is_kept_where_a_task_holds_up_the_loop(engine):
     """It ends as ``timeout`` with its place; what has not begun runs on a fresh loop meanwhile."""
     told = threading.Event()

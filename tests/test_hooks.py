@@ -1,6 +1,7 @@
 """The hooks of a run: which are called when, in what order, and that none can harm the run."""
 
 import ast
+import functools
 import inspect
 import logging
 import sys
@@ -99,6 +100,40 @@ def test_each_task_is_told_of_in_order_and_once(strategy):
     assert recorder.events[0] == ("before_run", 200)
     assert recorder.events[-1] == ("after_run", {"ok": 100, "error": 100})
     assert recorder.overlaps == 0
+
+
+class FailedCalls:
+    """Call the tasks that failed once more, and keep what comes of it."""
+
+    def __init__(self):
+        self.again = []
+
+    @hookimpl
+    def stratagem_task_error(self, task):
+        try:
+            task.call()
+        except ValueError as error:
+            self.again.append((task.index, task.key, task.name, str(error)))
+
+
+@pytest.mark.parametrize(
+    "made_of", [range, lambda size: list(range(size)), lambda size: iter(range(size))]
+)
+@pytest.mark.parametrize("strategy", ALL)
+def test_who_hears_of_failures_alone_is_given_their_whole_tasks(strategy, made_of):
+    """A listener to errors gets the task with its call, though no task was kept for it."""
+    listener = FailedCalls()
+
+    with Engine(plugins=[listener]) as engine:
+        engine.map(odd_fails, made_of(4), strategy=strategy)
+        engine.map(odd_fails, made_of(4), key=lambda number: f"n{number}", strategy=strategy)
+        engine.run((functools.partial(odd_fails, n) for n in made_of(4)), strategy=strategy)
+
+    assert sorted(listener.again) == sorted(
+        (number, key, "odd_fails", str(number))
+        for number in (1, 3)
+        for key in (str(number), f"n{number}", str(number))
+    )
 
 
 @pytest.mark.parametrize("strategy", CONCURRENT)

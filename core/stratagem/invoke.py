@@ -79,7 +79,7 @@ def call_as_current(task: Task, hold: Hold | None, finish: Callable[[Awaitable[A
     """
     enter_task((task, hold))
     if "structlog.contextvars" in _modules:
-        _bind_for_structlog(task)
+        bind_for_structlog(task)
     value = task.call()
     if type(value) in _PLAIN or not hasattr(type(value), "__await__"):
         return value
@@ -90,10 +90,10 @@ def enter(task: Task, hold: Hold | None) -> None:
     """Make ``task`` the current one of this context, also for lines that structlog writes."""
     enter_task((task, hold))
     if "structlog.contextvars" in _modules:
-        _bind_for_structlog(task)
+        bind_for_structlog(task)
 
 
-def _bind_for_structlog(task: Task) -> None:
+def bind_for_structlog(task: Task) -> None:
     scope = run_scope.get()
     # Missing while another thread is still importing it; then nothing has been logged by it yet.
     bind = getattr(_modules["structlog.contextvars"], "bind_contextvars", None)

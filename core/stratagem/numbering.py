@@ -15,9 +15,14 @@ from stratagem.strategy import late_binding_advice, shares_its_variables
 from stratagem.tags import NO_TAGS, tags_of
 from stratagem.task import Task
 
-__all__ = ["KEY_BYTES", "Numbering"]
+__all__ = ["KEY_BYTES", "Entry", "Numbering"]
 
 _new = object.__new__
+_READ_IN_PLACE = (list, tuple, range)
+"""Inputs that give the same item again, at no cost."""
+
+Entry = Task | str | tuple[str, Any]
+"""What the ledger knows of a task: itself, its key, or its key and its item."""
 
 
 class Numbering:
@@ -26,9 +31,10 @@ class Numbering:
     It knows nothing of the stream that reads the outcomes, so that one that is dropped can go.
 
     Attributes:
-        ledger: by index, what was announced and is not settled: the task where somebody will ask
-            for it, else its key alone. Tasks that wait to be read would be three objects more for
-            each outcome, which every garbage collection goes over and one core takes from another.
+        ledger: by index, what was announced and is not settled: the task where listeners ask for
+            it, else what it can be made of again, which is its key and, where the input can't be
+            read twice, the item. Tasks that wait for their outcome to be read would be three
+            objects each, which every garbage collection walks over from core to core.
     """
 
     def __init__(
@@ -46,9 +52,10 @@ class Numbering:
         self._tags = NO_TAGS if callable(plan.tags) else plan.tags
         self._name = "" if plan.function is None else callable_name(plan.function)
         self._previous_call: object = None
-        is_asked_for = announcer.before or announcer.error or announcer.after or plan.growth
-        self._keeps_key_alone = not (is_asked_for or self._function is None or self._tagger)
-        self.ledger: dict[int, Task | str] = {}
+        listens = announcer.before or announcer.after
+        self._keeps_tasks = listens or self._tagger is not None or plan.growth is not None
+        self._reads_again = plan.items if isinstance(plan.items, _READ_IN_PLACE) else None
+        self.ledger: dict[int, Entry] = {}
 
     def make(
         self, index: int, item: Any, key: str | None = None, parent: str | None = None
@@ -83,22 +90,31 @@ class Numbering:
         task.tags = self._tags if self._tagger is None else tags_of(index, item, self._tagger)
         task.context = self._context
         task.parent = self._parent if parent is None else parent
-        if self._keeps_key_alone:
-            self.ledger[index] = key
-            return task
-        self.ledger[index] = task
-        if self._before:
-            self._announcer.tell("stratagem_before_task", task=task)
+        if self._keeps_tasks:
+            self.ledger[index] = task
+            if self._before:
+                self._announcer.tell("stratagem_before_task", task=task)
+        else:
+            self.ledger[index] = key if self._reads_again is not None else (key, item)
         return task
 
-    def entered(self, index: int, entry: Task | str) -> Task:
-        """Give the task of an entry of the ledger; made of a key alone, it calls with no item."""
+    def entered(self, index: int, entry: Entry) -> Task:
+        """Give the task of an entry of the ledger."""
         if isinstance(entry, Task):
             return entry
-        assert self._function is not None
-        call = partial(self._function)
+        if isinstance(entry, tuple):
+            key, item = entry
+        else:
+            key, item = entry, self._item(index)
+        call = item if self._function is None else partial(self._function, item)
+        name = self._name or callable_name(item)
         context, parent = self._context, self._parent
-        return Task(index, entry, self._name, call, self._timeout, 1, self._tags, context, parent)
+        return Task(index, key, name, call, self._timeout, 1, self._tags, context, parent)
+
+    def _item(self, index: int) -> Any:
+        """Give an item again; None where the caller has taken it out of the list meanwhile."""
+        items = self._reads_again
+        return items[index] if items is not None and index < len(items) else None
 
     def _checked(self, index: int, item: Any) -> Callable[[], Any]:
         if not callable(item):

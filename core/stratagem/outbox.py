@@ -8,7 +8,11 @@ from stratagem.loops import LOOK_UP
 from stratagem.scope import current_hold
 from stratagem.task import Outcome
 
-__all__ = ["Outbox"]
+__all__ = ["UNREAD", "Outbox"]
+
+UNREAD = 320
+"""How many unread outcomes are enough: each turn of producers and consumer, from core to core,
+costs as much as some fifty tasks."""
 
 
 class Outbox:
@@ -23,16 +27,20 @@ class Outbox:
     Attributes:
         unread: the outcomes; only the consumer takes them out.
         awaited: who wants to be resumed.
+        bound: how many unread outcomes make it full.
+        many: how many are worth a turn of the consumer.
         half: how many unread outcomes are few enough to resume.
+        asleep: whether the consumer sleeps.
     """
 
     def __init__(self, bound: int) -> None:
-        self._bound = bound
+        self.bound = bound
+        self.many = bound * 3 // 4
         self.half = bound // 2
         self.unread: deque[Outcome] = deque()
         self._bell = threading.Lock()
         self._bell.acquire()
-        self._asleep = False
+        self.asleep = False
         self.awaited: deque[Callable[[], None]] = deque()
 
     def __len__(self) -> int:
@@ -42,24 +50,24 @@ class Outbox:
     @property
     def full(self) -> bool:
         """Tell whether producers should pause."""
-        return len(self.unread) >= self._bound
+        return len(self.unread) >= self.bound
 
     def put(self, outcome: Outcome) -> bool:
         """Add an outcome; tell whether producers should pause now. Never blocks."""
         self.unread.append(outcome)
-        full = len(self.unread) >= self._bound
-        if full or self._asleep:
+        full = len(self.unread) >= self.bound
+        if full or self.asleep:
             self.ring()
         return full
 
     def rouse(self) -> None:
         """Rouse the consumer if it should look at the outcomes there are."""
-        if self.unread and (self._asleep or self.full):
+        if self.unread and (self.asleep or self.full):
             self.ring()
 
     def ring(self) -> None:
         """Rouse the consumer, to look around even if there is no outcome."""
-        self._asleep = False
+        self.asleep = False
         try:
             self._bell.release()
         except RuntimeError:  # it rings already
@@ -97,9 +105,9 @@ class Outbox:
             timeout: seconds at the most; -1 for no bound. It may return earlier.
         """
         self._bell.acquire(blocking=False)
-        self._asleep = True
+        self.asleep = True
         if self.unread or stirring():
-            self._asleep = False
+            self.asleep = False
             return
         hold = current_hold()
         if hold is None:
@@ -108,6 +116,6 @@ class Outbox:
         try:
             self._bell.acquire(timeout=timeout)
         finally:
-            self._asleep = False
+            self.asleep = False
             if lent and hold is not None:
                 hold.reclaim()

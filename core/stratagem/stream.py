@@ -24,7 +24,7 @@ from stratagem.family import Family
 from stratagem.intake import Intake, input_read_here, outside_of_inputs
 from stratagem.invoke import failed
 from stratagem.loops import running_on
-from stratagem.numbering import Numbering
+from stratagem.numbering import Entry, Numbering
 from stratagem.opening import open_intake
 from stratagem.plan import Plan
 from stratagem.report import Report
@@ -43,6 +43,8 @@ __all__ = ["Stream"]
 KEEP = 10_000
 _log = logging.getLogger("stratagem")
 OK = Status.OK
+SETTLED_UNSEEN = frozenset({str, tuple})
+"""The types of entries of the ledger that stand for tasks nobody asks for, unless they fail."""
 
 
 class Stream(Iterator[Outcome]):
@@ -133,7 +135,7 @@ class Stream(Iterator[Outcome]):
                 settled: Outcome | None = None
                 for outcome in answers:
                     entry = pop(outcome.index, None)
-                    if type(entry) is str and outcome.status is OK and not self._closing:
+                    if type(entry) in SETTLED_UNSEEN and outcome.status is OK and not self._closing:
                         if self._handed_out is not None:
                             self._keep(outcome)
                         self._succeeded += 1
@@ -178,7 +180,7 @@ class Stream(Iterator[Outcome]):
         """Settle the task of an outcome; give the outcome as it is to be handed out, if it is."""
         return self._settle_entry(self._ledger.pop(outcome.index, None), outcome)
 
-    def _settle_entry(self, entry: Task | str | None, outcome: Outcome) -> Outcome | None:
+    def _settle_entry(self, entry: Entry | None, outcome: Outcome) -> Outcome | None:
         if entry is None:
             _log_stray(outcome)
             return None

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from functools import partial
+from sys import modules as _modules
 from time import perf_counter as _clock
 from time import time as _now
 from typing import Any
@@ -21,14 +22,22 @@ from stratagem import (
     TaskCancelledError,
     TaskSource,
     TaskTimeoutError,
+    Wait,
 )
 from stratagem.consuming import outcomes_of
 from stratagem.event_loops import LoopThread, close_unbegun
-from stratagem.invoke import enter, failed, is_async, is_awaitable, succeeded, without_own_frames
+from stratagem.invoke import (
+    bind_for_structlog,
+    failed,
+    is_async,
+    is_awaitable,
+    succeeded,
+    without_own_frames,
+)
 from stratagem.loops import calling_loop
 from stratagem.options import require_count, require_seconds
-from stratagem.outbox import Outbox
-from stratagem.scope import current_hold
+from stratagem.outbox import UNREAD, Outbox
+from stratagem.scope import current_hold, enter_task
 from stratagem.slots import Slot, Slots, depth_below
 from stratagem.strategy import cancelled, stays_here
 from stratagem.threads import Clock, Crew
@@ -165,12 +174,13 @@ class _LoopStream:
         self._callers_loop = loop
         self._loop: asyncio.AbstractEventLoop
         self._base = copy_context()
-        self.outbox = Outbox(max(256, 2 * strategy.max_concurrency))
+        self.outbox = Outbox(max(UNREAD, 2 * strategy.max_concurrency))
         self._runners: dict[_Runner, None] = {}
         self._over = False
         self._stopping = False
         self._gone = False
         self._pump_due = False
+        self._rouse_due = False
         self._awaits_room = False
         self.failure: BaseException | None = None
         self._known: tuple[object, bool] = (None, False)
@@ -275,17 +285,26 @@ class _LoopStream:
         """Give the next task; without one, the runner leaves."""
         try:
             found = self.tasks.poll()
-        except BaseException as error:  # noqa: BLE001 - the source is broken; the consumer hears of it
-            self.failure, found = error, None
-            self.tasks.close()
+        except BaseException as error:  # noqa: BLE001 - the source is broken
+            found = self._end_broken(error)
         if isinstance(found, Task):
             return found
+        self._pause(runner, found)
+        return None
+
+    def _end_broken(self, error: BaseException) -> Wait | None:
+        """End the stream with an error of its source, of which the consumer hears."""
+        self.failure = error
+        self.tasks.close()
+        return None
+
+    def _pause(self, runner: _Runner, found: Wait | None) -> None:
+        """Have a runner leave that found no task."""
         if found is None:
             self._over = True
         elif found.seconds < float("inf"):
             self._wake_after(found.seconds)
         self._leave(runner)
-        return None
 
     def _leave(self, runner: _Runner) -> None:
         if self._runners.pop(runner, self) is self:
@@ -311,12 +330,13 @@ class _LoopStream:
         runner.cancels, runner.status, runner.due = 0, None, task
         runner.job = self._loop.create_task(self._run(runner, task), context=context)
 
-    async def _run(self, runner: _Runner, task: Task) -> None:  # noqa: C901, PLR0911, PLR0912
+    async def _run(self, runner: _Runner, task: Task) -> None:  # noqa: C901, PLR0911, PLR0912, PLR0915
         """Run ``task`` and what can be taken after it, until this context differs or it must go.
 
         It is one function, since a second frame for each task would cost as much again.
         """
-        base, slot, put, slots = task.context, runner.slot, self.outbox.put, self._slots
+        base, slot, put, slots = task.context, runner.slot, self._put, self._slots
+        poll = self.tasks.poll
         loop = asyncio.get_running_loop()
         with self._claiming:
             if runner.job is not asyncio.current_task():  # it has moved to another loop
@@ -332,7 +352,9 @@ class _LoopStream:
                 self._limit(runner, task)
             entered = None
             try:
-                enter(task, slot)
+                enter_task((task, slot))
+                if "structlog.contextvars" in _modules:
+                    bind_for_structlog(task)
                 entered = copy_context()
                 call = task.call
                 function = call.func if type(call) is partial else call
@@ -360,14 +382,38 @@ class _LoopStream:
             if runner.cancels or copy_context() != entered:
                 self._loop.call_soon(self._go_on, runner, context=self._base)
                 return
-            following = self._take(runner)
-            if following is None:
+            try:
+                following = poll()
+            except BaseException as error:  # noqa: BLE001 - the source is broken
+                following = self._end_broken(error)
+            if not isinstance(following, Task):
+                self._pause(runner, following)
                 return
             if following.context is not base:
                 self._start(runner, following)
                 return
             task = following
         self._leave(runner)  # taken too late: the engine answers for the task
+
+    def _put(self, outcome: Outcome) -> bool:
+        """Lay an outcome out; tell whether the consumer has too many to read.
+
+        One who sleeps is roused for many at once, or when the loop has done what was ready:
+        who is roused for each takes the interpreter away in the midst of it.
+        """
+        outbox = self.outbox
+        outbox.unread.append(outcome)
+        if outbox.asleep and not self._rouse_due:
+            if len(outbox.unread) >= outbox.many or asyncio.get_running_loop() is not self._loop:
+                outbox.ring()
+            else:
+                self._rouse_due = True
+                self._loop.call_soon(self._rouse, context=self._base)
+        return len(outbox.unread) >= outbox.bound
+
+    def _rouse(self) -> None:
+        self._rouse_due = False
+        self.outbox.rouse()
 
     def _claims(self, runner: _Runner) -> bool:
         """Tell whether a runner may answer for its timed task, which the clock may do as well."""
@@ -461,6 +507,7 @@ class _LoopStream:
         task = None if held_up_by is None else held_up_by.task
         if self._told_of != (job, task):
             self._told_of = (job, task)
+            self.outbox.rouse()
             log_blocked(None if task is None else task.key, watch.blocked_for, watch.stack)
         for runner in runners:
             task = runner.task
@@ -479,7 +526,7 @@ class _LoopStream:
         ours = self._callers_loop is None and self._loop is blocked
         if ours and self._strategy.own_loop.loop is not blocked:
             self._use_loop()
-            self._pump_due, self._wake_timer = False, None
+            self._pump_due, self._rouse_due, self._wake_timer = False, False, None
             for runner in list(self._runners):
                 if runner.due is not None and runner.runs_on(blocked):
                     self._post(self._loop, self._start_here, runner, runner.due)

@@ -30,7 +30,7 @@ from stratagem.event_loops import LoopCall, LoopThread, close_unbegun
 from stratagem.invoke import failed
 from stratagem.loops import calling_loop
 from stratagem.options import require_count, require_seconds
-from stratagem.outbox import Outbox
+from stratagem.outbox import UNREAD, Outbox
 from stratagem.scope import current_hold
 from stratagem.slots import Slot, Slots, depth_below
 from stratagem.strategy import cancelled, stays_here
@@ -159,7 +159,7 @@ class _ThreadStream:
         self._strategy = strategy
         self._slots = strategy.slots
         self._loop = calling_loop()
-        self.outbox = Outbox(max(256, 2 * strategy.max_workers))
+        self.outbox = Outbox(max(UNREAD, 2 * strategy.max_workers))
         self._lock = threading.Lock()
         self._seats: dict[_Seat, None] = {}
         self._timed: dict[_Claim, None] = {}
