@@ -1,6 +1,7 @@
 """How the one consumer of a stream reads it: to its end, or until the grace of a stop is over."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -56,61 +57,87 @@ def outcomes_of(producer: Producer, grace: float) -> Iterator[Outcome]:
         producer: the stream.
         grace: seconds that running tasks get once the source is closed; none once it is hurried.
     """
+    outbox, unread = producer.outbox, producer.outbox.unread
+    patience = _Patience(producer, grace)
     try:
         producer.begin()
-        yield from _read(producer, grace)
+        while patience.brings_more():
+            while unread:
+                outcome = unread.popleft()
+                if outbox.awaited and len(unread) <= outbox.half:
+                    outbox.resume()
+                yield outcome
     except KeyboardInterrupt as interrupt:  # who interrupts the wait will not wait for more
         producer.tasks.hurry()
-        interrupt.outcomes = list(_read(producer, 0.0))  # type: ignore[attr-defined]
+        interrupt.outcomes = patience.rest()  # type: ignore[attr-defined]
         raise
     finally:
         producer.tasks.close()
-        for _ in _read(producer, grace):
-            pass
+        patience.rest()
         producer.end()
     if producer.failure is not None:
         raise producer.failure
 
 
-def _read(producer: Producer, grace: float) -> Iterator[Outcome]:
-    outbox, unread, tasks = producer.outbox, producer.outbox.unread, producer.tasks
-    give_up_at: float | None = None
-    hurried = False
+class _Patience:
+    """Wait for outcomes, and once the source is closed no longer than the grace."""
 
-    def must_stop() -> bool:
-        return tasks.closed and (give_up_at is None or (tasks.hurried and not hurried))
+    def __init__(self, producer: Producer, grace: float) -> None:
+        self._producer = producer
+        self._outbox = producer.outbox
+        self._tasks = producer.tasks
+        self._grace = grace
+        self._give_up_at: float | None = None
+        self._hurried = False
+        self._over = False
 
-    def is_stirring() -> bool:
-        return producer.finished or must_stop()
+    def brings_more(self) -> bool:
+        """Wait until there are unread outcomes; False when no more will come."""
+        unread = self._outbox.unread
+        while not unread:
+            if self._over:
+                return False
+            self._over = self._producer.finished  # then what is unread now is the last
+            if not (self._over or unread):
+                self._wait()
+        return True
 
-    while True:
-        finished = producer.finished
-        while unread:
-            outcome = unread.popleft()
-            if outbox.awaited and len(unread) <= outbox.half:
+    def rest(self) -> list[Outcome]:
+        """Wait for all that is still to come, and give it."""
+        outbox, rest = self._outbox, []
+        while self.brings_more():
+            rest.append(outbox.unread.popleft())
+            if outbox.awaited and len(outbox.unread) <= outbox.half:
                 outbox.resume()
-            yield outcome
-        if finished:
-            return
-        if must_stop():
-            hurried = tasks.hurried
-            give_up_at = time.monotonic() + (0.0 if hurried else min(grace, LONGEST_GRACE))
-            producer.stop(give_up_at)
-        left = -1.0 if give_up_at is None else give_up_at - time.monotonic()
-        if give_up_at is None or left > 0:
-            outbox.sleep(is_stirring, left)
-        elif producer.give_up():
-            yield from _first_answers(outbox)
-            return
+        return rest
+
+    def _wait(self) -> None:
+        if self._must_stop():
+            self._hurried = self._tasks.hurried
+            seconds = 0.0 if self._hurried else min(self._grace, LONGEST_GRACE)
+            self._give_up_at = time.monotonic() + seconds
+            self._producer.stop(self._give_up_at)
+        left = -1.0 if self._give_up_at is None else self._give_up_at - time.monotonic()
+        if self._give_up_at is None or left > 0:
+            self._outbox.sleep(self._is_stirring, left)
+        elif self._producer.give_up():
+            self._over = True
+            _keep_first_answers(self._outbox.unread)
         else:
-            outbox.sleep(is_stirring)
+            self._outbox.sleep(self._is_stirring)
+
+    def _must_stop(self) -> bool:
+        tasks = self._tasks
+        return tasks.closed and (self._give_up_at is None or (tasks.hurried and not self._hurried))
+
+    def _is_stirring(self) -> bool:
+        return self._producer.finished or self._must_stop()
 
 
-def _first_answers(outbox: Outbox) -> Iterator[Outcome]:
-    """Yield what is unread, but one outcome a task: one may have ended while it was given up."""
-    answered: set[int] = set()
-    while outbox.unread:
-        outcome = outbox.unread.popleft()
-        if outcome.index not in answered:
-            answered.add(outcome.index)
-            yield outcome
+def _keep_first_answers(unread: deque[Outcome]) -> None:
+    """Leave one outcome a task: one may have ended while it was given up."""
+    first: dict[int, Outcome] = {}
+    while unread:
+        outcome = unread.popleft()
+        first.setdefault(outcome.index, outcome)
+    unread.extend(first.values())
