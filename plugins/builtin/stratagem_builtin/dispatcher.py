@@ -354,21 +354,21 @@ class Dispatcher:
         for number, kind, started_at, seconds, body in records:
             if (found := sent.pop(number, None)) is None:
                 continue
-            if found[0] is not stream:
+            owner, task = found
+            if owner is not stream:
                 _settle_together(stream, outcomes)
-                stream, outcomes = found[0], []
+                stream, outcomes = owner, []
             try:
                 value = loads(body)  # noqa: S301 - our own worker's
             except BaseException as error:  # noqa: BLE001 - code of the user; the task failed
                 bare = without_frames(unloadable("decode_result", error))
-                outcome = failed(found[1], bare, Status.ERROR, started_at, seconds, name)
+                outcomes.append(failed(task, bare, Status.ERROR, started_at, seconds, name))
+                continue
+            if kind == VALUE:
+                outcomes.append(succeeded(task, value, started_at, seconds, name))
             else:
-                if kind == VALUE:
-                    outcome = succeeded(found[1], value, started_at, seconds, name)
-                else:
-                    raised = decode_error(value)
-                    outcome = failed(found[1], raised, Status.ERROR, started_at, seconds, name)
-            outcomes.append(outcome)
+                raised = decode_error(value)
+                outcomes.append(failed(task, raised, Status.ERROR, started_at, seconds, name))
         _settle_together(stream, outcomes)
 
     def _look_after(

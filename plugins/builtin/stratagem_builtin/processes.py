@@ -22,6 +22,7 @@ from stratagem import (
     Task,
     TaskSource,
     TransportError,
+    Wait,
 )
 from stratagem.consuming import outcomes_of
 from stratagem.invoke import failed
@@ -260,23 +261,29 @@ class ProcessStream:
         return left
 
     def _poll(self, most: int, taken: list[Task]) -> None:
-        if self.over:
+        if self.over or most <= 0:
             return
-        poll = self.tasks.poll
+        poll, count = self.tasks.poll, len(taken)
         self.ready, self.retry_at = False, float("inf")  # first: a wake from now on must count
-        for _ in range(most):
-            found = poll()
-            if isinstance(found, Task):
-                self.out += 1
+        self.out += most  # first: what is in neither would pass for the end of the stream
+        try:
+            for _ in range(most):
+                found = poll()
+                if not isinstance(found, Task):
+                    self._note_end(found)
+                    return
                 taken.append(found)
-                continue
-            if found is None:
-                self.over = True
+        finally:
+            self.out -= most - (len(taken) - count)
+            if self.over:
                 self.outbox.ring()
-            else:
-                self.retry_at = time.monotonic() + found.seconds
-            return
         self.ready = True
+
+    def _note_end(self, found: Wait | None) -> None:
+        if found is None:
+            self.over = True
+        else:
+            self.retry_at = time.monotonic() + found.seconds
 
     def _room(self) -> None:
         self._awaiting_room = False
@@ -289,8 +296,21 @@ class ProcessStream:
         shipments: list[Shipment] = []
         shared: object = None
         for task in tasks:
+            call = task.call
             try:
-                function, given = self._portable(task.call)
+                once = self._sent_once_for(call) if self.function is None else self.function
+                if (
+                    once is not None
+                    and type(call) is partial
+                    and call.func is once.function
+                    and len(call.args) == 1
+                    and not call.keywords
+                ):
+                    function, given = once.number, call.args[0]
+                else:
+                    function, given = 0, call
+                if type(given) not in PLAIN:
+                    given = encode(given, "encode_task")
             except TransportError as error:
                 self.settle([failed(task, without_frames(error), Status.ERROR)])
                 continue
@@ -308,24 +328,17 @@ class ProcessStream:
             sent[number] = (self, task)
         return shipments
 
-    def _portable(self, call: Callable[[], Any]) -> tuple[int, Any]:
-        """Give the number of the function that is sent once, and what to call it with.
-
-        It is the function of the first call that is a ``partial`` of one argument;
-        for another call the number is 0, and what is given is all of it.
+    def _sent_once_for(self, call: Callable[[], Any]) -> SentOnce | None:
+        """Have the function of the first ``partial`` sent once; None for another call.
 
         Raises:
             TransportError: it cannot be pickled.
         """
         if type(call) is not partial or call.keywords or len(call.args) != 1:
-            return 0, encode(call, "encode_task")
-        function = self.function
-        if function is None:
-            function = self.function = self._sent_once(call.func)
-        if function.function is not call.func:
-            return 0, encode(call, "encode_task")
-        given = call.args[0]
-        return function.number, given if type(given) in PLAIN else encode(given, "encode_task")
+            return None
+        pickled = encode(call.func, "encode_task")
+        self.function = SentOnce(self._dispatcher.next_number(), call.func, pickled)
+        return self.function
 
     def functions_for(self, worker: Handle) -> dict[int, bytes]:
         """Give the function of its tasks, to be sent now, if a worker does not have it."""
@@ -334,10 +347,6 @@ class ProcessStream:
             return {}
         worker.functions.add(function.number)
         return {function.number: function.pickled}
-
-    def _sent_once(self, function: Callable[[Any], Any]) -> SentOnce:
-        pickled = encode(function, "encode_task")
-        return SentOnce(self._dispatcher.next_number(), function, pickled)
 
     def _run_id(self, task: Task) -> str:
         """Give the id of the run of a task; the tasks of a run share their context."""
