@@ -30,7 +30,7 @@ __all__ = ["RemoteStream"]
 
 _log = logging.getLogger("stratagem")
 
-LEAST_WINDOW = 832
+LEAST_WINDOW = 768
 BATCH_SECONDS = 0.5
 BRIEF_SECONDS = 0.2
 LARGEST_BATCH = 128
