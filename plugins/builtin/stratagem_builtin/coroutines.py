@@ -403,10 +403,10 @@ class _LoopStream:
         """
         outbox = self.outbox
         outbox.unread.append(outcome)
-        if outbox.asleep and not self._rouse_due:
+        if outbox.asleep:
             if len(outbox.unread) >= outbox.many or asyncio.get_running_loop() is not self._loop:
                 outbox.ring()
-            else:
+            elif not self._rouse_due:
                 self._rouse_due = True
                 self._loop.call_soon(self._rouse, context=self._base)
         return len(outbox.unread) >= outbox.bound
