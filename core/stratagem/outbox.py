@@ -55,10 +55,10 @@ class Outbox:
     def put(self, outcome: Outcome) -> bool:
         """Add an outcome; tell whether producers should pause now. Never blocks."""
         self.unread.append(outcome)
-        full = len(self.unread) >= self.bound
-        if full or self.asleep:
+        if self.asleep or len(self.unread) >= self.bound:
             self.ring()
-        return full
+            return self.full
+        return False
 
     def rouse(self) -> None:
         """Rouse the consumer if it should look at the outcomes there are."""

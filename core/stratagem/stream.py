@@ -123,16 +123,15 @@ class Stream(Iterator[Outcome]):
         leave it and go on with another where you like.
         """
         turn, answers, pop = self._turn, self._answers, self._ledger.pop
+        settled: Outcome | None
         while True:
             me = get_ident()
-            if me == self._reader or me == self._announcer.teller:  # noqa: PLR1714 - twice as fast
-                raise RuntimeError("a listener cannot read the stream that it is called for")
-            turn.acquire()
+            if me == self._announcer.teller or not turn.acquire(blocking=False):
+                self._wait_for_turn(me)
             self._reader = me
             try:
                 if not self._begun:
                     self._begin()
-                settled: Outcome | None = None
                 for outcome in answers:
                     entry = pop(outcome.index, None)
                     if type(entry) in SETTLED_UNSEEN and outcome.status is OK and not self._closing:
@@ -140,10 +139,11 @@ class Stream(Iterator[Outcome]):
                             self._keep(outcome)
                         self._succeeded += 1
                         settled = outcome
-                    else:
-                        settled = self._settle_entry(entry, outcome)
-                    if settled is not None:
                         break
+                    if (settled := self._settle_entry(entry, outcome)) is not None:
+                        break
+                else:
+                    settled = None
             except BaseException as error:
                 self._break_off(error)
                 raise
@@ -155,6 +155,11 @@ class Stream(Iterator[Outcome]):
                 self._reader = 0
                 turn.release()
             yield settled
+
+    def _wait_for_turn(self, me: int) -> None:
+        if me in {self._reader, self._announcer.teller}:
+            raise RuntimeError("a listener cannot read the stream that it is called for")
+        self._turn.acquire()
 
     def __next__(self) -> Outcome:
         """Give the next outcome.

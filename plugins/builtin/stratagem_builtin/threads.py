@@ -265,9 +265,10 @@ class _ThreadStream:
 
     def _take_and_run(self, seat: _Seat) -> str:
         """Take and run tasks while there are some; say why it left."""
-        poll, put, slots = self.tasks.poll, self.outbox.put, self._slots
+        poll, outbox, slots = self.tasks.poll, self.outbox, self._slots
         slot, worker, finish = seat.slot, current_thread().name, partial(self._finish, seat)
-        full = self.outbox.full
+        unread, bound = outbox.unread, outbox.bound
+        full = outbox.full
         self._rousing = False
         if full:
             return "full"
@@ -278,14 +279,17 @@ class _ThreadStream:
             if found.timeout is not None:
                 seat.claim = self._watch(seat, found, found.timeout)
             outcome = invoke(found, finish=finish, hold=slot, worker=worker)
-            if seat.claim is not None and self._timed.pop(seat.claim, self) is self:
+            claim = seat.claim
+            if claim is not None and self._timed.pop(claim, self) is self:
                 return "timeout"
-            seat.task = None
+            seat.task = seat.claim = None
             if outcome.error is not None and isinstance(outcome.error, asyncio.CancelledError):
-                outcome = self._cancelled(seat.claim, found, outcome)
-            seat.claim = None
-            if put(outcome):
-                return "full"
+                outcome = self._cancelled(claim, found, outcome)
+            unread.append(outcome)
+            if outbox.asleep or len(unread) >= bound:
+                outbox.ring()
+                if outbox.full:
+                    return "full"
             if slots.contended and slots.must_yield(self):
                 return "turn"
         return self._note_end(found)
