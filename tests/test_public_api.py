@@ -3,22 +3,46 @@
 import importlib
 import inspect
 import json
+import pickle
 import pkgutil
+
+import cloudpickle
+import pytest
 
 import stratagem
 import stratagem_builtin
 
 HEAVY = [
+    "argparse",
+    "asyncio",
+    "attr",
     "cloudpickle",
+    "concurrent",
     "dask",
+    "hashlib",
     "httpx",
+    "importlib_metadata",
+    "inspect",
+    "json",
+    "logging",
+    "multiprocessing",
     "numpy",
     "openai",
+    "pathlib",
+    "pickle",
+    "pluggy",
+    "psutil",
     "ray",
     "rich",
+    "sqlite3",
+    "ssl",
     "structlog",
+    "subprocess",
+    "tempfile",
     "tenacity",
+    "tomllib",
     "typer",
+    "uuid",
 ]
 
 IMPORTED = """
@@ -52,6 +76,47 @@ def test_importing_stratagem_imports_nothing_heavy(run_script):
     imported = top_levels(run_script(IMPORTED))
 
     assert imported & set(HEAVY) == set()
+
+
+def test_importing_stratagem_imports_none_of_its_own_modules(run_script):
+    """A name of the public face brings its module with it when it is first asked for."""
+    imported = [name for name in json.loads(run_script(IMPORTED)) if "stratagem" in name]
+
+    assert imported == ["stratagem"]
+
+
+def test_no_submodule_hides_a_function_of_its_name(run_script):
+    """``stratagem.run`` is the function, whatever was imported before it was asked for."""
+    printed = run_script("""
+import importlib, stratagem
+for name in ("invoke", "run", "strategy", "stream"):
+    importlib.import_module(f"stratagem.{name}")
+    print(type(getattr(stratagem, name)).__name__)
+""")
+
+    assert printed.split() == ["function"] * 4
+
+
+def test_the_public_face_lists_its_names_before_any_was_asked_for(run_script):
+    """``dir`` knows every public name, as completion in a console needs."""
+    printed = run_script("""
+import stratagem
+print(set(stratagem.__all__) <= set(dir(stratagem)))
+""")
+
+    assert printed.strip() == "True"
+
+
+def test_the_library_travels_as_its_name():
+    """A function that is sent by value finds ``stratagem`` where it arrives."""
+    for dumps in (cloudpickle.dumps, pickle.dumps):
+        assert pickle.loads(dumps(stratagem)) is stratagem
+
+
+def test_an_unknown_name_is_refused():
+    """A name that is not there is said to be missing, and none is made up."""
+    with pytest.raises(AttributeError, match="module 'stratagem' has no attribute 'mapp'"):
+        _ = stratagem.mapp
 
 
 def test_a_quiet_run_in_threads_imports_nothing_for_logs_and_progress(run_script):
