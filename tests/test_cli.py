@@ -520,11 +520,49 @@ def test_what_is_wrong_with_a_run_is_said_in_a_sentence(here: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--limit=0", "--max-errors=0", "--format=xml", "--nope"])
 def test_an_option_that_makes_no_sense_is_bad_usage(here: Path, option: str) -> None:
-    """What typer can refuse, it refuses with exit code 2."""
+    """It is refused with exit code 2, by its name, in one line that leads to the help."""
     done = run("map", "functions:echo", write_items(here / "in.jsonl", 1), option)
 
     assert done.returncode == 2
     assert not done.stdout
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("stratagem: ")
+    assert option.partition("=")[0] in said
+    assert "--help` lists what there is" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["mapp"], "invalid choice: 'mapp'"),
+        (["map", "functions:echo"], "required: INPUT"),
+        (["strategies", "x"], "unrecognized arguments: x"),
+        (["map", "functions:echo", "in.jsonl", "--strat", "threads"], "--strat"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_bad_usage(arguments: list[str], said: str) -> None:
+    """What is unknown, missing, too much or cut short is said, with exit code 2."""
+    done = run(*arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def test_no_command_at_all_shows_the_help() -> None:
+    """`stratagem` alone lists the commands; it is bad usage all the same."""
+    done = run()
+
+    assert done.returncode == 2
+    assert done.stdout == run("--help").stdout
+
+
+def test_options_and_arguments_may_stand_in_any_order(here: Path) -> None:
+    """Options may stand before, between and behind FUNCTION and INPUT."""
+    source = write_items(here / "in.jsonl", 1, 2)
+
+    done = run("map", "--limit", "1", "functions:echo", "-s=sequential", source, "-o", "-")
+
+    assert [line["value"] for line in records(done.stdout)] == [1]
 
 
 def test_a_timeout_ends_a_task(here: Path) -> None:
@@ -828,8 +866,8 @@ def test_the_console_script_is_the_same(here: Path) -> None:
 
 
 def test_the_library_does_not_import_the_command_line() -> None:
-    """`import stratagem` costs neither typer, rich nor structlog."""
-    code = "import sys, stratagem; print({'typer', 'rich', 'structlog'} & set(sys.modules))"
+    """`import stratagem` costs neither argparse, rich nor structlog."""
+    code = "import sys, stratagem; print({'argparse', 'rich', 'structlog'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
     )

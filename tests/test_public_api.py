@@ -41,7 +41,6 @@ HEAVY = [
     "tempfile",
     "tenacity",
     "tomllib",
-    "typer",
     "uuid",
 ]
 
@@ -120,10 +119,10 @@ def test_an_unknown_name_is_refused():
 
 
 def test_a_quiet_run_in_threads_imports_nothing_for_logs_and_progress(run_script):
-    """A run that nobody asked to log or to show loads neither structlog, rich nor typer."""
+    """A run that nobody asked to log or to show loads neither structlog, rich nor argparse."""
     imported = top_levels(run_script(USED, "threads"))
 
-    assert imported & {"structlog", "rich", "typer", "dask", "ray"} == set()
+    assert imported & {"structlog", "rich", "argparse", "dask", "ray"} == set()
 
 
 def test_every_public_name_is_there_and_sorted():

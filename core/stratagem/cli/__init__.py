@@ -1,4 +1,4 @@
-"""The command line: ``stratagem map``, ``strategies`` and ``plugins``.
+"""The command line: ``stratagem map``, ``strategies``, ``plugins`` and what looks into journals.
 
 Nothing heavy is imported before ``main`` is called:
 a worker process that starts from the console script imports this module too.
@@ -9,6 +9,6 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    from stratagem.cli.app import run_app  # noqa: PLC0415 - typer costs more than all the rest
+    from stratagem.cli.app import run_app  # noqa: PLC0415 - as said above
 
     run_app()

@@ -5,31 +5,23 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import attrs
 
+from stratagem.cli.formats import Format
 from stratagem.cli.messages import CommandError
 from stratagem.cli.standard import take_stdin
 from stratagem.numbering import KEY_BYTES
 
-__all__ = ["Format", "Input", "open_input"]
+__all__ = ["Input", "open_input"]
 
 LINE_BYTES = 16 * 2**20
 COUNTED_BYTES = 2**30
 _BLOCK = 2**20
 _BOM = "\ufeff"
-
-
-class Format(StrEnum):
-    """Name what the lines of an input are."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    TEXT = "text"
 
 
 _BY_SUFFIX = {".jsonl": Format.JSONL, ".ndjson": Format.JSONL, ".csv": Format.CSV}

@@ -11,8 +11,9 @@ from typing import Any
 import attrs
 
 from stratagem.cli.engines import open_engine
+from stratagem.cli.formats import Format
 from stratagem.cli.functions import load_function
-from stratagem.cli.inputs import Format, Input, open_input
+from stratagem.cli.inputs import Input, open_input
 from stratagem.cli.messages import (
     EXIT_BAD_INPUT,
     EXIT_BROKEN_PIPE,
@@ -37,6 +38,10 @@ from stratagem.terminal import authentication_failed
 __all__ = ["MapRequest", "run_map"]
 
 
+def _format_named(word: str | None) -> Format | None:
+    return None if word is None else Format(word)
+
+
 @attrs.frozen
 class MapRequest:
     """Hold what the command line asks for; see ``stratagem map --help``."""
@@ -45,7 +50,7 @@ class MapRequest:
     input: str
     output: str = "-"
     strategy: str | None = None
-    format: Format | None = None
+    format: Format | None = attrs.field(default=None, converter=_format_named)
     key: str | None = None
     tag: list[str] | None = None
     timeout: float | None = None
