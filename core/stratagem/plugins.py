@@ -114,17 +114,12 @@ class Plugins:
         self._offers: dict[str, list[Offer]] = {}
         self._allow = _allowed(allow, environ)
         self._block = frozenset(block)
-        found = importlib_metadata.entry_points(group=GROUP)
-        for entry in sorted(found, key=lambda entry: (entry.name, _distribution(entry))):
-            self.rows.append(self._load(entry))
+        found = [(entry, *_origin(entry)) for entry in importlib_metadata.entry_points(group=GROUP)]
+        for entry, distribution, version in sorted(found, key=lambda each: (each[0].name, each[1])):
+            row = PluginRow(entry.name, distribution, version, PluginState.LOADED)
+            self.rows.append(self._load(entry, row))
 
-    def _load(self, entry: importlib_metadata.EntryPoint) -> PluginRow:
-        row = PluginRow(
-            entry.name,
-            _distribution(entry),
-            entry.dist.version if entry.dist else "",
-            PluginState.LOADED,
-        )
+    def _load(self, entry: importlib_metadata.EntryPoint, row: PluginRow) -> PluginRow:
         if entry.name in self._block:
             return attrs.evolve(row, state=PluginState.BLOCKED, why="blocked by name")
         if not self._wanted(row):
@@ -266,8 +261,18 @@ def _allowed(allow: Iterable[str] | None, environ: Mapping[str, str]) -> frozens
     return None
 
 
-def _distribution(entry: importlib_metadata.EntryPoint) -> str:
-    return _normal(entry.dist.name) if entry.dist else ""
+def _origin(entry: importlib_metadata.EntryPoint) -> tuple[str, str]:
+    """Give the normal name of the distribution of a plugin, and its version."""
+    if entry.dist is None:
+        return "", ""
+    # The head of the metadata says both; to parse all of it takes longer than to load a plugin.
+    head = (entry.dist.read_text("METADATA") or "").partition("\n\n")[0]
+    name, version = (
+        re.search(rf"^{field}: (.+)$", head, re.MULTILINE) for field in ("Name", "Version")
+    )
+    if name is None or version is None:
+        return _normal(entry.dist.name), entry.dist.version
+    return _normal(name[1].strip()), version[1].strip()
 
 
 def _normal(distribution: str) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from math import inf
 
 from attrs import evolve
-from tenacity import RetryCallState, Retrying, wait_exponential, wait_random
 
 from stratagem import ExecutionStrategy, Feed, Outcome, StreamingStrategy, Task, TaskSource
 from stratagem.terminal import find_stop
@@ -54,6 +53,9 @@ class RetryStrategy(StreamingStrategy):
             raise ValueError(f"attempts must be a whole number of at least 1, not {attempts!r}")
         if not all(0 <= seconds < inf for seconds in (wait_initial, wait_max, wait_jitter)):
             raise ValueError("wait_initial, wait_max and wait_jitter must be 0 or more seconds")
+        # Slow to import, and not needed to list the strategies that there are.
+        from tenacity import wait_exponential, wait_random  # noqa: PLC0415
+
         self.inner = inner
         self.attempts = attempts
         self._chosen = chooser(on)
@@ -91,6 +93,8 @@ class RetryStrategy(StreamingStrategy):
         )
 
     def _delay(self, task: Task, outcome: Outcome) -> float:
+        from tenacity import RetryCallState, Retrying  # noqa: PLC0415 - as above
+
         state = RetryCallState(Retrying(), None, (), {})
         state.attempt_number = task.attempt
         return max(self._backoff(state), retry_after(outcome.error))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from stratagem import Outcome, StreamingStrategy, TaskSource
 from stratagem.options import require_count, require_seconds
-from stratagem.remote import RemoteOwner
 from stratagem.strategy import stays_here
 from stratagem_ray.connection import Connection, Size, place_of
 
 if TYPE_CHECKING:
+    from stratagem.remote import RemoteOwner
     from stratagem_ray.backend import RayBackend
 
 __all__ = ["RayStrategy"]
@@ -90,6 +90,8 @@ class RayStrategy(StreamingStrategy):
             require_seconds("start_timeout", start_timeout, zero=False),
         )
         self._place = place_of(address, insecure=insecure)
+        from stratagem.remote import RemoteOwner  # noqa: PLC0415 - who lists strategies needs none
+
         self._owner = RemoteOwner(
             self._join,
             grace=grace,
@@ -124,7 +126,7 @@ class RayStrategy(StreamingStrategy):
         """Stop the streams that are open, and leave Ray; end it if it was started here."""
         self._owner.close()
 
-    def _join(self, owner: RemoteOwner) -> "RayBackend":
+    def _join(self, owner: "RemoteOwner") -> "RayBackend":
         # Ray is slow to import, and what it lets others do is asked of the environment then.
         connection = Connection(self._place, self._size)
         if self._runs_tasks:
