@@ -1,5 +1,7 @@
 """Plugins as objects given in code: what fits the hooks, and what is refused whole."""
 
+import sys
+
 import pytest
 
 from stratagem import (
@@ -8,6 +10,7 @@ from stratagem import (
     ExecutionStrategy,
     PluginError,
     StrategyInfo,
+    StrategyOptionError,
     UnknownStrategyError,
     hookimpl,
 )
@@ -42,6 +45,60 @@ def test_objects_that_are_namesakes_can_be_told_apart():
     assert caught.value.choices == ["Offering:threads", "Offering-2:threads", "stratagem:threads"]
     made = [type(engine.strategy(choice)).__name__ for choice in caught.value.choices]
     assert made == ["Mine", "Mine", "ThreadPoolStrategy"]
+
+
+class Placed:
+    """Offer a strategy by its place, and one by a place where nothing is."""
+
+    @hookimpl
+    def stratagem_strategies(self):
+        return [
+            StrategyInfo("there", "placed_strategy:Outer.Nested", "comes when asked for"),
+            StrategyInfo("gone", "placed_strategy:Nothing"),
+            StrategyInfo("lost", "no_such_module:Nothing"),
+        ]
+
+
+@pytest.fixture
+def placed_strategy(tmp_path, monkeypatch):
+    """Put a module on the path; give its name."""
+    text = """
+from stratagem import ExecutionStrategy
+
+class Outer:
+    class Nested(ExecutionStrategy):
+        can_kill = True
+        def __init__(self, answer: int = 1): self.answer = answer
+        def run_tasks(self, callables): return [call() for call in callables]
+"""
+    (tmp_path / "placed_strategy.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "placed_strategy"
+    sys.modules.pop("placed_strategy", None)
+
+
+def test_a_strategy_given_by_its_place_is_imported_when_it_is_asked_for(placed_strategy):
+    """Its options are read and its strategy is made as if the class itself were given."""
+    with Engine(plugins=[Placed()]) as engine:
+        before = placed_strategy in sys.modules
+        made = engine.strategy("there(answer=7)")
+        with pytest.raises(StrategyOptionError, match="its options are: answer"):
+            engine.strategy("there(answr=7)")
+
+    assert not before
+    assert (type(made).__qualname__, made.answer) == ("Outer.Nested", 7)
+
+
+def test_a_place_where_nothing_is_harms_one_strategy_alone(placed_strategy):
+    """Who asks for it hears which strategy it is, and why; the others are offered as ever."""
+    with Engine(plugins=[Placed()]) as engine:
+        for name, why in [("gone", "AttributeError: "), ("lost", "ModuleNotFoundError: ")]:
+            with pytest.raises(PluginError, match=f"factory of strategy '{name}' .*{why}"):
+                engine.strategy(name)
+        offers = {offer.info.name: offer.info for offer in engine.plugins.offers()}
+
+    able = [name for name in ("there", "gone", "lost") if offers[name].can("can_kill")]
+    assert able == ["there"]
 
 
 class UnknownHook:

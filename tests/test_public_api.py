@@ -125,6 +125,15 @@ def test_a_quiet_run_in_threads_imports_nothing_for_logs_and_progress(run_script
     assert imported & {"structlog", "rich", "argparse", "dask", "ray"} == set()
 
 
+def test_a_run_in_threads_imports_no_other_strategy(run_script):
+    """Strategies are imported when they are asked for; so is what only they need."""
+    modules = set(json.loads(run_script(USED, "threads")))
+
+    others = {"coroutines", "dispatcher", "executors", "processes", "sequential"}
+    assert modules & {f"stratagem_builtin.{name}" for name in others} == set()
+    assert modules & {"cloudpickle", "multiprocessing", "psutil", "sqlite3", "tenacity"} == set()
+
+
 def test_every_public_name_is_there_and_sorted():
     """``__all__`` is sorted and each of its names can be had."""
     assert stratagem.__all__ == sorted(stratagem.__all__)

@@ -387,11 +387,7 @@ class Engine:
         return strategy, spec.text
 
     def _those_that_can(self, capability: str) -> str:
-        names = [
-            offer.info.name
-            for offer in self.plugins.offers()
-            if getattr(offer.info.factory, capability, False) is True
-        ]
+        names = [offer.info.name for offer in self.plugins.offers() if offer.info.can(capability)]
         return f"use one that can: {', '.join(sorted(names))}" if names else "none installed can"
 
 

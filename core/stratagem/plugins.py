@@ -7,6 +7,8 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from importlib import import_module
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -33,7 +35,8 @@ class StrategyInfo:
     Attributes:
         name: the word that chooses it.
         factory: makes it; its keyword parameters are the options, those annotated with
-            ``ExecutionStrategy`` take specs.
+            ``ExecutionStrategy`` take specs. It may be given as the place to import it from when
+            it is first asked for: ``"package.module:name"``.
         summary: one line for people.
         imports_code: the options that may name code to import, such as ``"package:function"``;
             True where the strategy as a whole does. A project's configuration file may not give
@@ -41,9 +44,38 @@ class StrategyInfo:
     """
 
     name: str
-    factory: "Callable[..., ExecutionStrategy]"
+    _factory: "Callable[..., ExecutionStrategy] | str"
     summary: str = ""
     imports_code: bool | frozenset[str] = False
+
+    @property
+    def factory(self) -> "Callable[..., ExecutionStrategy]":
+        """Give what makes it, imported by now.
+
+        Raises:
+            PluginError: it cannot be imported from its place.
+        """
+        if not isinstance(self._factory, str):
+            return self._factory
+        module, _, name = self._factory.partition(":")
+        try:
+            found: Callable[..., ExecutionStrategy] = attrgetter(name)(import_module(module))
+        except Exception as error:
+            raise PluginError(
+                f"the factory of strategy {self.name!r} cannot be imported from "
+                f"{self._factory!r}: {type(error).__name__}: {error}"
+            ) from error
+        return found
+
+    def can(self, capability: str) -> bool:
+        """Tell whether all that it makes has a capability, such as ``can_kill``.
+
+        One that cannot be imported can do nothing.
+        """
+        try:
+            return getattr(self.factory, capability, False) is True
+        except PluginError:
+            return False
 
 
 class PluginState(StrEnum):
@@ -267,9 +299,8 @@ def _origin(entry: importlib_metadata.EntryPoint) -> tuple[str, str]:
         return "", ""
     # The head of the metadata says both; to parse all of it takes longer than to load a plugin.
     head = (entry.dist.read_text("METADATA") or "").partition("\n\n")[0]
-    name, version = (
-        re.search(rf"^{field}: (.+)$", head, re.MULTILINE) for field in ("Name", "Version")
-    )
+    name = re.search("^Name: (.+)$", head, re.MULTILINE)
+    version = re.search("^Version: (.+)$", head, re.MULTILINE)
     if name is None or version is None:
         return _normal(entry.dist.name), entry.dist.version
     return _normal(name[1].strip()), version[1].strip()

@@ -3,11 +3,10 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from stratagem.cli.engines import open_engine
 from stratagem.cli.messages import EXIT_BROKEN_PIPE, printable, say
-from stratagem.plugins import PluginState
+from stratagem.plugins import PluginState, StrategyInfo
 
 __all__ = ["list_plugins", "list_strategies"]
 
@@ -27,7 +26,7 @@ def list_strategies() -> int:
                 offer.info.name,
                 offer.distribution,
                 offer.info.summary,
-                _capabilities(offer.info.factory),
+                _capabilities(offer.info),
             )
             for offer in engine.plugins.offers()
         ]
@@ -48,9 +47,8 @@ def list_plugins() -> int:
     return _print_table(("plugin", "distribution", "version", "state", "why"), rows)
 
 
-def _capabilities(factory: Any) -> str:
-    able = (word for name, word in _CAPABILITIES.items() if getattr(factory, name, None) is True)
-    return ", ".join(able)
+def _capabilities(info: StrategyInfo) -> str:
+    return ", ".join(word for name, word in _CAPABILITIES.items() if info.can(name))
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
