@@ -6,8 +6,8 @@ The tree stands on itself without a circle, lowest first:
   ``terminal``: the values, and rules on them.
 - ``source``, ``stages``, ``submissions``, ``intake``, ``async_intake``, ``expansion``: where
   tasks come from;
-  ``scope``, ``loops``, ``event_loops``, ``invoke``: what runs where a task runs; ``family``: the
-  runs that it starts; ``budget``: limits by name; ``report``; ``plugins``.
+  ``scope``, ``loops``, ``loop_thread``, ``event_loops``, ``invoke``: what runs where a task runs;
+  ``family``: the runs that it starts; ``budget``: limits by name; ``report``; ``plugins``.
 - ``outbox``, ``consuming``, ``slots``, ``threads``: what strategies are built of;
   ``strategy``, ``transport``; ``hosts``, ``parcels``, ``carriers``, ``on_executor``: the strategy
   that is an executor of the standard library.

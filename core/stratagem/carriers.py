@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 
 from stratagem.invoke import invoke
+from stratagem.loop_thread import LoopThread
 from stratagem.parcels import Answer, Packer, open_answer, run_parcel
 from stratagem.scope import current_hold
 from stratagem.slots import depth_below
@@ -167,17 +168,14 @@ class Loops:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._thread: Any = None
+        self._thread: LoopThread | None = None
 
     def loop(self) -> "asyncio.AbstractEventLoop":
         """Give the loop, started now if need be."""
-        from stratagem.event_loops import LoopThread  # noqa: PLC0415 - asyncio is slow to import
-
         with self._lock:
             if self._thread is None:
                 self._thread = LoopThread("stratagem-executor-loop")
-            loop: asyncio.AbstractEventLoop = self._thread.loop
-        return loop
+            return self._thread.loop
 
     def finish(self, awaitable: Awaitable[Any]) -> Any:
         """Run an awaitable there, and wait for it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["LOOK_UP", "a_loop_runs", "calling_loop", "running_loop", "running_on"]
+__all__ = ["LOOK_UP", "a_loop_runs", "calling_loop", "is_cancel", "running_loop", "running_on"]
 
 LOOK_UP = 0.5
 """Seconds after which whoever waits looks up: a signal that strikes just before the main thread
@@ -59,3 +59,9 @@ def a_loop_runs() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def is_cancel(error: BaseException) -> bool:
+    """Tell whether an error is what asyncio cancels with."""
+    kind = getattr(sys.modules.get("asyncio"), "CancelledError", None)
+    return kind is not None and isinstance(error, kind)

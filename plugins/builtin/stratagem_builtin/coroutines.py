@@ -25,7 +25,7 @@ from stratagem import (
     Wait,
 )
 from stratagem.consuming import outcomes_of
-from stratagem.event_loops import LoopThread, close_unbegun
+from stratagem.event_loops import close_unbegun
 from stratagem.invoke import (
     bind_for_structlog,
     failed,
@@ -34,6 +34,7 @@ from stratagem.invoke import (
     succeeded,
     without_own_frames,
 )
+from stratagem.loop_thread import LoopThread
 from stratagem.loops import calling_loop
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import UNREAD, Outbox

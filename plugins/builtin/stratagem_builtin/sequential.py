@@ -1,13 +1,15 @@
 """The strategy that runs tasks one after another, in the thread that reads the outcomes."""
 
-import asyncio
 from collections.abc import Iterator
 from threading import current_thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratagem import Outcome, StreamingStrategy, TaskSource, invoke
-from stratagem.event_loops import LoopThread, run_on
+from stratagem.loop_thread import LoopThread
 from stratagem.loops import calling_loop
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["SequentialStrategy"]
 
@@ -28,8 +30,12 @@ class SequentialStrategy(StreamingStrategy):
         """Take a task, run it, yield its outcome, and so on."""
         return self._run(tasks, calling_loop())
 
-    def _run(self, tasks: TaskSource, loop: asyncio.AbstractEventLoop | None) -> Iterator[Outcome]:
+    def _run(
+        self, tasks: TaskSource, loop: "asyncio.AbstractEventLoop | None"
+    ) -> Iterator[Outcome]:
         def finish(awaitable: Any) -> Any:
+            from stratagem.event_loops import run_on  # noqa: PLC0415 - asyncio is slow to import
+
             return run_on(loop or self._own_loop.loop, awaitable)
 
         worker = current_thread().name

@@ -1,6 +1,5 @@
 """The strategy that runs tasks in threads, which take for themselves."""
 
-import asyncio
 import threading
 import time
 import weakref
@@ -8,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from threading import current_thread
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -26,15 +25,18 @@ from stratagem import (
     invoke,
 )
 from stratagem.consuming import outcomes_of
-from stratagem.event_loops import LoopCall, LoopThread, close_unbegun
 from stratagem.invoke import failed
-from stratagem.loops import calling_loop
+from stratagem.loop_thread import LoopThread
+from stratagem.loops import calling_loop, is_cancel
 from stratagem.options import require_count, require_seconds
 from stratagem.outbox import UNREAD, Outbox
 from stratagem.scope import current_hold
 from stratagem.slots import Slot, Slots, depth_below
 from stratagem.strategy import cancelled, stays_here
 from stratagem.threads import Clock, Crew, stack_of
+
+if TYPE_CHECKING:
+    from stratagem.event_loops import LoopCall
 
 __all__ = ["ThreadPoolStrategy"]
 
@@ -122,7 +124,7 @@ class _Seat:
     task: Task | None = None
     began: float = 0.0
     thread: threading.Thread | None = None
-    awaited: LoopCall | None = None
+    awaited: "LoopCall | None" = None
     claim: "_Claim | None" = None
 
 
@@ -141,7 +143,7 @@ class _Claim:
     seat: _Seat
     task: Task
     deadline: float
-    awaited: LoopCall | None = None
+    awaited: "LoopCall | None" = None
     cancels: int = 0
 
 
@@ -283,7 +285,7 @@ class _ThreadStream:
             if claim is not None and self._timed.pop(claim, self) is self:
                 return "timeout"
             seat.task = seat.claim = None
-            if outcome.error is not None and isinstance(outcome.error, asyncio.CancelledError):
+            if outcome.error is not None and is_cancel(outcome.error):
                 outcome = self._cancelled(claim, found, outcome)
             unread.append(outcome)
             if outbox.asleep or len(unread) >= bound:
@@ -327,9 +329,13 @@ class _ThreadStream:
 
     def _finish(self, seat: _Seat, awaitable: Any) -> Any:
         loop = self._loop or self._strategy.own_loop.loop
+        from asyncio import CancelledError  # noqa: PLC0415 - slow to import, as all it brings
+
+        from stratagem.event_loops import LoopCall, close_unbegun  # noqa: PLC0415
+
         if self._stopping:
             close_unbegun(awaitable, loop)
-            raise asyncio.CancelledError
+            raise CancelledError
         seat.awaited = call = LoopCall(awaitable, loop)
         if seat.claim is not None:
             seat.claim.awaited = call
