@@ -1,7 +1,5 @@
 """The names of tasks within a run."""
 
-from hashlib import blake2b
-
 __all__ = ["KEY_BYTES", "checked_key", "child_key"]
 
 KEY_BYTES = 512
@@ -29,6 +27,8 @@ def child_key(parent: str, position: int) -> str:
     key = f"{parent}/{position}"
     if _size(key) <= KEY_BYTES:
         return key
+    from hashlib import blake2b  # noqa: PLC0415 - slow to import, and few keys are so long
+
     head = blake2b(parent.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     return f"~{head}/{position}"
 

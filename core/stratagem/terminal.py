@@ -1,14 +1,13 @@
 """Which errors end the whole run, since every further call would only fail, or cost, in vain."""
 
 from collections.abc import Callable
-from http import HTTPStatus
 
 from stratagem.errors import RemoteError, StopRun
 
 __all__ = ["StopOn", "authentication_failed", "find_stop", "stop_rule"]
 
 StopOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
-_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_REFUSED = frozenset({401, 403})  # unauthorized, forbidden
 _STATUS_NAMES = ("status_code", "status", "code")
 
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from stratagem import RemoteError, TransportError
@@ -73,6 +72,8 @@ def retry_after(error: BaseException | None) -> float:
 
 
 def _seconds_until(date: object) -> float:
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - slow to import, seldom needed
+
     try:
         return max(0.0, parsedate_to_datetime(str(date)).timestamp() - time.time())
     except (TypeError, ValueError):

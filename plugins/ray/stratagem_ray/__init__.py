@@ -1,7 +1,7 @@
 """The strategy ``ray``: it runs tasks in Ray tasks or Ray actors, of a cluster or of this machine.
 
-``strategy`` is what is offered, ``connection`` finds Ray or starts it. ``backend`` places
-deliveries, ``actors`` and ``tasks`` carry them in one of the two modes.
+``strategy`` is what is offered, ``place`` says which Ray, ``connection`` finds it or starts it.
+``backend`` places deliveries, ``actors`` and ``tasks`` carry them in one of the two modes.
 ``errands``, ``workers``, ``station``, ``mailbox`` and ``host`` are what runs in processes of Ray.
 Ray itself is imported with the first task.
 """

@@ -17,42 +17,12 @@ from typing import Any
 import attrs
 
 from stratagem import ClusterError
+from stratagem_ray.place import Place, Size, has_token
 
-__all__ = ["Connection", "Place", "Size", "place_of"]
+__all__ = ["Connection"]
 
-_LOOPBACK = ("127.", "localhost:", "[::1]:")
 _LONGEST = 40
 """Characters of a directory in which the names of Ray's sockets are not too long for a system."""
-
-
-@attrs.frozen
-class Place:
-    """Say which cluster is meant.
-
-    Attributes:
-        address: where it is; ``""`` for one started here.
-        insecure: whether it may be open to anybody.
-    """
-
-    address: str
-    insecure: bool
-
-
-@attrs.frozen
-class Size:
-    """Say how much of a cluster is used.
-
-    Attributes:
-        n_workers: how many actors, or tasks at once; None for as many as there is room for.
-        max_concurrency: how many tasks an actor runs at once.
-        num_cpus: the CPUs that Ray reserves for an actor, or a task.
-        start_timeout: seconds that the cluster has to answer, with a worker.
-    """
-
-    n_workers: int | None
-    max_concurrency: int
-    num_cpus: float
-    start_timeout: float
 
 
 @attrs.define
@@ -174,15 +144,11 @@ def _prepare(place: Place) -> None:
         return
     if "ray" not in sys.modules:  # else it has read this, and asks for a token by default
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if os.environ.get("RAY_AUTH_MODE", "token") == "token" and not _has_token():
+    if os.environ.get("RAY_AUTH_MODE", "token") == "token" and not has_token():
         # Else Ray writes one to a file. It stays for the next Ray that we start, since a program
         # reads it once.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-
-
-def _has_token() -> bool:
-    return bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
 
 
 def _local(directory: Path, cpus: int) -> dict[str, Any]:
@@ -225,31 +191,3 @@ def _signals_kept() -> Iterator[None]:
         in_main = threading.current_thread() is threading.main_thread()
         if in_main and before is not None and signal.getsignal(signal.SIGTERM) is not before:
             signal.signal(signal.SIGTERM, before)
-
-
-def place_of(address: str | None, *, insecure: bool) -> Place:
-    """Say which cluster is meant by options of ``ray``.
-
-    Raises:
-        ValueError: the address is none, or anybody may run code there.
-    """
-    if address is None:
-        return Place("", insecure)
-    if "://" in address or not (address == "auto" or address.rpartition(":")[2].isdecimal()):
-        raise ValueError(
-            f"{address!r} is no address of a cluster; give host:port of its head, or 'auto'"
-        )
-    if not (insecure or address.startswith(_LOOPBACK) or _is_guarded()):
-        raise ValueError(
-            f"who reaches the Ray at {address} may run code there; set RAY_AUTH_MODE=token and its "
-            "RAY_AUTH_TOKEN, or RAY_USE_TLS=1, in the environment, or say insecure=True"
-        )
-    return Place(address, insecure)
-
-
-def _is_guarded() -> bool:
-    """Tell whether Ray, as the environment has it, uses TLS or asks for a token."""
-    if os.environ.get("RAY_USE_TLS", "0").lower() in {"1", "true"}:
-        return True
-    has_token = _has_token() or Path("~/.ray/auth_token").expanduser().exists()
-    return os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and has_token

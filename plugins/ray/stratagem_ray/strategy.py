@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from stratagem import Outcome, StreamingStrategy, TaskSource
 from stratagem.options import require_count, require_seconds
 from stratagem.strategy import stays_here
-from stratagem_ray.connection import Connection, Size, place_of
+from stratagem_ray.place import Size, place_of
 
 if TYPE_CHECKING:
     from stratagem.remote import RemoteOwner
@@ -128,6 +128,8 @@ class RayStrategy(StreamingStrategy):
 
     def _join(self, owner: "RemoteOwner") -> "RayBackend":
         # Ray is slow to import, and what it lets others do is asked of the environment then.
+        from stratagem_ray.connection import Connection  # noqa: PLC0415
+
         connection = Connection(self._place, self._size)
         if self._runs_tasks:
             from stratagem_ray.tasks import TaskBackend  # noqa: PLC0415

@@ -41,7 +41,8 @@ def pytest_collection_modifyitems(items):
 KEEP = """
 import os, sys, time
 from pathlib import Path
-from stratagem_ray.connection import Connection, Size, place_of
+from stratagem_ray.connection import Connection
+from stratagem_ray.place import Size, place_of
 
 address, caller = Path(sys.argv[1]), int(sys.argv[2])
 connection = Connection(place_of(None, insecure=False), Size(2, 64, 1.0, 60.0))
@@ -60,7 +61,8 @@ START = "import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_sessio
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
     """Give the address of a Ray with two CPUs, which this program has joined."""
-    from stratagem_ray.connection import Connection, Size, place_of
+    from stratagem_ray.connection import Connection
+    from stratagem_ray.place import Size, place_of
 
     address = tmp_path_factory.mktemp("ray") / "address"
     keep = [sys.executable, "-c", KEEP, str(address), str(os.getpid())]
