@@ -24,7 +24,7 @@ from stratagem.cli.messages import (
 )
 from stratagem.cli.ordering import InOrder
 from stratagem.cli.output import LineWriter, OutputError, open_output, refuse_same_file
-from stratagem.cli.records import encode, record_of
+from stratagem.cli.records import encode, line_of, record_of
 from stratagem.cli.standard import fill_standard_descriptors, take_stdout
 from stratagem.cli.tally import Tally
 from stratagem.engine import Engine, Options
@@ -192,8 +192,12 @@ class _Delivery:
             self._deliver(outcome)
 
     def _deliver(self, outcome: Outcome) -> None:
-        record, line = encode(record_of(outcome))
-        self._tally.add(record)
+        line = line_of(outcome)
+        if line is None:
+            record, line = encode(record_of(outcome))
+            self._tally.add(record)
+        else:
+            self._tally.add_ok()
         if self._order is None:
             self._writer.write(line)
         else:

@@ -5,6 +5,7 @@ import json
 from datetime import date, time
 from enum import Enum
 from functools import singledispatch
+from math import isfinite
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ import attrs
 from stratagem.errors import RemoteError, TransportError
 from stratagem.task import Outcome, Status
 
-__all__ = ["encode", "error_record", "record_of"]
+__all__ = ["encode", "error_record", "line_of", "record_of"]
 
 MESSAGE_CHARACTERS = 4096
 SHOWN_CHARACTERS = 65536
@@ -32,6 +33,27 @@ def record_of(outcome: Outcome) -> dict[str, Any]:
         "attempts": outcome.attempts,
         **({"recalled": True} if outcome.recalled else {}),
     }
+
+
+def line_of(outcome: Outcome) -> bytes | None:
+    """Give the line for an outcome that is ok, the same as ``encode`` gives, in half the time.
+
+    None for any other, for one with something out of the common, and where that has to say that
+    the value has no JSON form.
+    """
+    if outcome.error is not None or outcome.status != "ok" or outcome.recalled:
+        return None
+    seconds, value = outcome.seconds, outcome.value
+    if not (type(seconds) is float and isfinite(seconds) and type(outcome.attempts) is int):
+        return None
+    try:
+        written = "null" if value is None else _encode(value)
+    except Exception:  # noqa: BLE001 - the value is the task's, and may raise anything
+        return None
+    return (
+        f'{{"index": {outcome.index}, "key": {_encode(outcome.key)}, "status": "ok", '
+        f'"value": {written}, "seconds": {round(seconds, 6)!r}, "attempts": {outcome.attempts}}}\n'
+    ).encode("ascii")
 
 
 def encode(record: dict[str, Any]) -> tuple[dict[str, Any], bytes]:

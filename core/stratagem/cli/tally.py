@@ -29,6 +29,10 @@ class Tally:
         if "error" in record and record["status"] != "cancelled":
             self._add_failure(record)
 
+    def add_ok(self) -> None:
+        """Count a line that is ok and new."""
+        self.statuses[Status.OK] += 1
+
     def _add_failure(self, record: dict[str, Any]) -> None:
         kind, message = record["error"]["type"], record["error"]["message"]
         self.kinds[kind] += 1
