@@ -339,6 +339,15 @@ def test_other_files_are_lines_of_text(here: Path) -> None:
     assert [line["value"] for line in records(done.stdout)] == ["one", "", "  three ", "last"]
 
 
+def test_white_space_around_a_value_is_no_part_of_it(here: Path) -> None:
+    """JSON may stand anywhere in its line, and the last line needs no end."""
+    (here / "in.jsonl").write_bytes(b' 1\n2 \r\n\t[3]\t\n"4"\r\n5')
+
+    done = run("map", "functions:echo", "in.jsonl")
+
+    assert [line["value"] for line in records(done.stdout)] == [1, 2, [3], "4", 5]
+
+
 def test_stdin_is_jsonl_unless_said(here: Path) -> None:
     """`-` reads stdin, as JSONL by default and as --format says."""
     assert here
@@ -381,6 +390,8 @@ def test_limit_reads_no_further(here: Path) -> None:
 
 BAD_INPUTS = [
     ("in.jsonl", b'{"a": 1}\n\n{bad\n{"a": 2}\n', 3, "not JSON"),
+    ("in.jsonl", b'{"a": 1}\n{"a": 1} 2\n', 2, "not JSON: Extra data, at column 10"),
+    ("in.jsonl", b'{"a": 1}\n  {"a" 2}\n', 2, "at column 8"),
     ("in.jsonl", b'{"a": 1}\n{"a": NaN}\n', 2, "NaN is not JSON"),
     ("in.jsonl", b'{"a": 1}\n' + b"[" * 200_000 + b"\n", 2, "nested"),
     ("in.jsonl", b'{"a": 1}\n"\xff"\n', 2, "not UTF-8"),
