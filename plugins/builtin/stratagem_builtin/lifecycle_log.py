@@ -1,14 +1,18 @@
-"""The lifecycle of runs and tasks as structured log lines, on structlog over logger ``stratagem``.
+"""The lifecycle of runs and tasks as structured log lines, over the logger ``stratagem``.
+
+They are lines of JSON, or what the processors make of them where structlog is configured.
 
 Below WARNING it is quiet unless asked, by ``log=`` or by the level of the logger,
 and where nothing would be logged it does not listen at all.
 Argument values, results, messages of errors and locals are never logged.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Iterable
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 from stratagem import Outcome, Report, Run, Task, current_task, hookimpl
 
@@ -65,24 +69,59 @@ def _level(asked: str | bool) -> int:  # noqa: FBT001 - it is what the caller ga
     return logging.getLevelNamesMapping()[name]
 
 
-def _bound_logger(run: Run, logger: logging.Logger) -> Any:
-    import structlog  # noqa: PLC0415 - a tenth of a second that quiet runs do without
+class _Lines(Protocol):
+    """Be what events are told to: a bound logger of structlog, or the like of it."""
 
-    facts: dict[str, object] = {"run_id": run.id, "strategy": run.strategy}
+    def debug(self, event: str, **facts: object) -> object: ...
+    def info(self, event: str, **facts: object) -> object: ...
+    def warning(self, event: str, **facts: object) -> object: ...
+
+
+class _JsonLines:
+    """Write events as structlog does with a renderer of JSON, in a third of the time.
+
+    Args:
+        logger: where to.
+        shared: the facts that every line begins with.
+    """
+
+    def __init__(self, logger: logging.Logger, shared: dict[str, object]) -> None:
+        self._logger = logger
+        self._head = _json(shared).removesuffix("}")
+
+    def debug(self, event: str, **facts: object) -> None:
+        self._write(logging.DEBUG, "debug", event, facts)
+
+    def info(self, event: str, **facts: object) -> None:
+        self._write(logging.INFO, "info", event, facts)
+
+    def warning(self, event: str, **facts: object) -> None:
+        self._write(logging.WARNING, "warning", event, facts)
+
+    def _write(self, level: int, name: str, event: str, facts: dict[str, object]) -> None:
+        if self._logger.isEnabledFor(level):
+            now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+            facts |= {"event": event, "level": name, "timestamp": now}
+            text = f"{self._head}, {_json(facts)[1:]}"
+            self._logger.log(level, text)
+
+
+_json = json.JSONEncoder(default=repr).encode
+
+
+def _lines_of(run: Run, logger: logging.Logger) -> _Lines:
+    """Give what writes the lines of a run: structlog, where the program has configured that."""
+    shared: dict[str, object] = {"run_id": run.id, "strategy": run.strategy}
     if run.parent is not None:
-        facts |= {"parent_run_id": run.parent.run_id, "parent_key": run.parent.key}
-    if structlog.is_configured():
-        return structlog.stdlib.get_logger(logger.name).bind(**facts)
-    return structlog.wrap_logger(
-        logger,
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-    ).bind(**facts)
+        shared |= {"parent_run_id": run.parent.run_id, "parent_key": run.parent.key}
+    # Who has configured structlog has imported it; another thread may be about to.
+    is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
+    if is_configured is None or not is_configured():
+        return _JsonLines(logger, shared)
+    import structlog  # noqa: PLC0415 - it is slow to import, but has been
+
+    lines: _Lines = structlog.stdlib.get_logger(logger.name).bind(**shared)
+    return lines
 
 
 class _Failures:
@@ -91,13 +130,13 @@ class _Failures:
     def __init__(self, run: Run, logger: logging.Logger) -> None:
         self._run = run
         self._logger = logger
-        self._made: Any = None
+        self._made: _Lines | None = None
         self._warnings = 0
 
     @property
-    def log(self) -> Any:
+    def log(self) -> _Lines:
         if self._made is None:
-            self._made = _bound_logger(self._run, self._logger)
+            self._made = _lines_of(self._run, self._logger)
         return self._made
 
     def stratagem_task_error(self, task: Task, outcome: Outcome) -> None:
