@@ -2,14 +2,17 @@
 
 import json
 import logging
+import re
 import sys
 from functools import partial
 
 import cloudpickle
 import pytest
+import structlog
 
 from stratagem import Engine, nested
 from stratagem.testing import tasks
+from stratagem_builtin.lifecycle_log import JsonLines
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
@@ -207,6 +210,89 @@ print([json.loads(line)["event"] for line in caught.getvalue().splitlines()])
         )
         + "\n"
     )
+
+
+def test_lines_are_those_that_structlog_would_write(caplog):
+    """The same text, to the byte, as from a bound logger with a renderer of JSON."""
+    shared = {"run_id": "a1", "strategy": "threads('\u00fc\\n')"}
+    logger = logging.getLogger("stratagem.debug")
+    theirs = structlog.wrap_logger(
+        logger,
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    ).bind(**shared)
+    facts = {"task_key": "k \u2028", "name": "%s %d", "seconds": 1e-06, "total": None, "odd": {1}}
+
+    with caplog.at_level(logging.DEBUG, "stratagem.debug"):
+        for level in ("debug", "info", "warning"):
+            getattr(JsonLines(logger, shared), level)("an_event", **facts)
+            getattr(theirs, level)("an_event", **facts)
+
+    written = [(record.levelno, timeless(record.getMessage())) for record in caplog.records]
+    assert written[0::2] == written[1::2]
+    assert [level for level, _ in written[0::2]] == [logging.DEBUG, logging.INFO, logging.WARNING]
+
+
+def timeless(line):
+    """Put a letter in the place of each digit of the timestamp, whose form stays."""
+    head, found, time = line.partition('"timestamp": ')
+    assert found
+    return head + re.sub(r"\d", "d", time)
+
+
+def test_a_line_below_the_level_of_the_logger_is_not_written(caplog):
+    """Nor is it rendered."""
+    logger = logging.getLogger("stratagem.warning")
+
+    with caplog.at_level(logging.WARNING, "stratagem.warning"):
+        JsonLines(logger, {}).info("an_event", thing=Unreadable())
+
+    assert caplog.records == []
+
+
+class Unreadable:
+    def __repr__(self):
+        raise AssertionError("rendered")
+
+
+def test_a_run_goes_by_how_structlog_is_configured_when_it_begins(engine, caplog):
+    """Configured, lines go through those processors; from when it is reset, they are JSON."""
+    captured = structlog.testing.LogCapture()
+    structlog.configure(
+        processors=[captured],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    try:
+        with caplog.at_level(logging.INFO, "stratagem"):
+            engine.map(ask, ["1", "3"], strategy="sequential", log="info")
+            unwritten = lines(caplog)
+            structlog.reset_defaults()
+            engine.map(ask, ["1"], strategy="sequential", log="info")
+    finally:
+        structlog.reset_defaults()
+
+    told = ["run_started", "task_succeeded", "task_failed", "run_finished"]
+    assert [entry["event"] for entry in captured.entries] == told
+    assert {entry["strategy"] for entry in captured.entries} == {"sequential"}
+    assert unwritten == []
+    assert events(caplog) == ["run_started", "task_succeeded", "run_finished"]
+
+
+def test_a_run_that_is_logged_does_not_import_structlog(run_script):
+    """Who has not imported it has not configured it, and it is slow to import."""
+    printed = run_script("""
+import sys, stratagem
+stratagem.map(abs, [-1], strategy="sequential", log="debug")
+print("structlog" in sys.modules)
+""")
+
+    assert printed == "False\n"
 
 
 def test_lines_go_to_what_stderr_is_when_they_are_written(run_script):

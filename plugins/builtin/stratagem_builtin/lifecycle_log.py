@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from stratagem import Outcome, Report, Run, Task, current_task, hookimpl
 
-__all__ = ["stratagem_listeners"]
+__all__ = ["JsonLines", "stratagem_listeners"]
 
 LOGGER = "stratagem"
 MOST_WARNINGS = 10
@@ -77,7 +77,7 @@ class _Lines(Protocol):
     def warning(self, event: str, **facts: object) -> object: ...
 
 
-class _JsonLines:
+class JsonLines:
     """Write events as structlog does with a renderer of JSON, in a third of the time.
 
     Args:
@@ -90,12 +90,15 @@ class _JsonLines:
         self._head = _json(shared).removesuffix("}")
 
     def debug(self, event: str, **facts: object) -> None:
+        """Write an event."""
         self._write(logging.DEBUG, "debug", event, facts)
 
     def info(self, event: str, **facts: object) -> None:
+        """Write an event."""
         self._write(logging.INFO, "info", event, facts)
 
     def warning(self, event: str, **facts: object) -> None:
+        """Write an event."""
         self._write(logging.WARNING, "warning", event, facts)
 
     def _write(self, level: int, name: str, event: str, facts: dict[str, object]) -> None:
@@ -117,7 +120,7 @@ def _lines_of(run: Run, logger: logging.Logger) -> _Lines:
     # Who has configured structlog has imported it; another thread may be about to.
     is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
     if is_configured is None or not is_configured():
-        return _JsonLines(logger, shared)
+        return JsonLines(logger, shared)
     import structlog  # noqa: PLC0415 - it is slow to import, but has been
 
     lines: _Lines = structlog.stdlib.get_logger(logger.name).bind(**shared)
