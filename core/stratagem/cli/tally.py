@@ -11,6 +11,7 @@ from stratagem.task import Status
 __all__ = ["Tally"]
 
 KINDS_SHOWN = 3
+_OK = Status.OK  # which is slow to look up under Python 3.11
 
 
 @attrs.define
@@ -31,7 +32,7 @@ class Tally:
 
     def add_ok(self) -> None:
         """Count a line that is ok and new."""
-        self.statuses[Status.OK] += 1
+        self.statuses[_OK] += 1
 
     def _add_failure(self, record: dict[str, Any]) -> None:
         kind, message = record["error"]["type"], record["error"]["message"]
