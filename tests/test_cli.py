@@ -876,6 +876,30 @@ def test_the_console_script_is_the_same(here: Path) -> None:
     assert records(done.stdout)[0]["value"] == 5
 
 
+@pytest.mark.parametrize("command", ["--help", "--version", "strategies", "plugins"])
+def test_a_short_command_imports_nothing_for_the_long_ones(command: str) -> None:
+    """What shows progress, writes logs, keeps journals or runs tasks elsewhere stays away."""
+    code = """
+import sys
+from stratagem.cli import main
+try:
+    main()
+finally:
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    heavy = {"dask", "pydantic", "ray", "rich", "sqlite3", "structlog", "tenacity"}
+    print(sorted(loaded & heavy), file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, command],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
+    )
+
+    assert done.stderr == "[]\n"
+
+
 def test_the_library_does_not_import_the_command_line() -> None:
     """`import stratagem` costs neither argparse, rich nor structlog."""
     code = "import sys, stratagem; print({'argparse', 'rich', 'structlog'} & set(sys.modules))"
