@@ -13,6 +13,7 @@ is asked what is in doubt; at last a run goes to its end, and all are compared:
 """
 
 import argparse
+import logging
 import os
 import random
 import subprocess
@@ -41,7 +42,7 @@ STRATEGIES = {
 }
 """The strategies, each with how many of its tasks run at once."""
 
-TASKS = 300
+TASKS = 200
 MOST_KILLS_OF_ONE_RUN = 3
 PATIENCE = 60.0
 
@@ -104,20 +105,20 @@ class Trial:
             AssertionError: a promise is broken.
         """
         pause = dice.choice([0.0, 0.001, 0.004])
-        for _ in range(dice.randint(1, MOST_KILLS_OF_ONE_RUN)):
+        for _ in range(1 if failpoint else dice.randint(1, MOST_KILLS_OF_ONE_RUN)):
             self._kill_one(dice, pause, failpoint)
-        self._start().communicate(timeout=PATIENCE)
+        drive(self.directory, self.strategy)
         assert lines(self.directory / "over"), "the last run did not come to its end"
         self._check()
         return self
 
-    def _start(self, pause: float | None = None, failpoint: str = "") -> "subprocess.Popen[bytes]":
+    def _start(self, pause: float, failpoint: str) -> "subprocess.Popen[bytes]":
         named = {"STRATAGEM_JOURNAL_FAILPOINT": failpoint} if failpoint else {}
         return subprocess.Popen(
             [sys.executable, "-m", "benchmarks.killsweep", "--drive", str(self.directory),
              self.strategy],
-            env={**os.environ, "KILLSWEEP_PAUSE": str(pause or 0.0), **named},
-            stderr=subprocess.DEVNULL if pause is not None else None,
+            env={**os.environ, "KILLSWEEP_PAUSE": str(pause), **named},
+            stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
     def _kill_one(self, dice: random.Random, pause: float, failpoint: str) -> None:
@@ -161,7 +162,7 @@ class Trial:
         return {int(row.key) for row in self._rows() if row.status == "ok"}
 
     def _in_doubt(self) -> set[int]:
-        return {int(row.key) for row in self._rows() if row.status is None}
+        return {int(row.key) for row in self._rows() if row.status == "doubt"}
 
     def _look(self, received_before: set[int], recorded_before: set[int]) -> None:
         """See what the journal says now: it holds what was handed out, and names what may run."""
@@ -170,7 +171,7 @@ class Trial:
         ran = Counter(int(line) for line in lines(self.directory / "ledger"))
         doubtful = self._in_doubt()
         assert set(ran) <= recorded | doubtful, "a task had begun and is not listed"
-        assert len(doubtful) <= 2 * STRATEGIES[self.strategy], "more in doubt than in flight"
+        assert len(doubtful) <= STRATEGIES[self.strategy], "more in doubt than in flight"
         self.in_doubt = max(self.in_doubt, len(doubtful))
         self._doubtful.update(doubtful)
 
@@ -213,7 +214,8 @@ def _main() -> None:
         drive(Path(directory), strategy)
         return
     seed = random.randrange(2**32) if given.seed is None else given.seed
-    print(f"seed {seed}")
+    print(f"seed {seed}", flush=True)
+    logging.getLogger("stratagem.journal").setLevel(logging.ERROR)  # doubts are counted here
     trials = sweep(given.n, seed)
     for strategy, at_once in STRATEGIES.items():
         some = [trial for trial in trials if trial.strategy == strategy]

@@ -8,6 +8,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
+import attrs
 import pytest
 
 from stratagem import (
@@ -30,6 +31,7 @@ from stratagem_journal import (
     JournalStrategy,
 )
 from stratagem_journal.reading import open_reader
+from stratagem_journal.session import Session
 
 SPECS = ["sequential", "threads", "asyncio", "processes(max_workers=2)"]
 
@@ -93,7 +95,7 @@ def test_that_a_task_begins_is_on_disk_before_it_does(engine, path):
 
     report = engine.map(look, range(5), journal=path)
 
-    assert report.values == [(None, 1)] * 5
+    assert report.values == [("doubt", 1)] * 5
 
 
 @pytest.mark.parametrize("spec", ["sequential", "threads(max_workers=2)"])
@@ -254,6 +256,20 @@ if __name__ == "__main__":
     report = map(work, range(8), strategy="journal({spec}, path={path!r}, in_doubt='{policy}')")
     print([(o.index, o.status.value, o.recalled) for o in report if not o.ok or o.recalled])
 """
+
+
+@pytest.mark.parametrize("spec", ["sequential", "threads(max_workers=1)"])
+def test_only_what_may_have_begun_is_in_doubt(start_script, path, ledger, spec):
+    """Records run ahead of the tasks, and are told from those of tasks that were handed out."""
+    script = CRASH.format(ledger=str(ledger), path=str(path), spec=spec, policy="rerun")
+    assert start_script(script, "crash").wait(60) == -signal.SIGKILL
+    reader = open_reader(path)
+
+    assert reader.in_doubt() == ["3"]
+    assert [(row.key, row.status) for row in reader.all_rows()] == [
+        ("0", "ok"), ("1", "ok"), ("2", "ok"), ("3", "doubt")
+    ]  # fmt: skip
+    reader.close()
 
 
 @pytest.mark.parametrize("spec", ["sequential", "threads(max_workers=1)"])
@@ -533,3 +549,250 @@ def test_nothing_is_left_behind(engine, path):
 
     assert sorted(one.name for one in path.parent.iterdir()) == ["run.db", "run.db.lock"]
     assert not [t for t in threading.enumerate() if t.name.startswith("stratagem-journal")]
+
+
+def test_attempts_are_counted_once_each(engine, path):
+    """Also where a wrapper outside has each of them recorded by itself."""
+    spec = f"retry(journal(threads, path={str(path)!r}), attempts=3, wait_initial=0, wait_jitter=0)"
+    engine.map(int, ["x"], strategy=spec)
+    engine.map(int, ["x"], strategy=spec)
+
+    (row,) = rows(path)
+    assert (row.begun, row.attempts, row.attempts_in_all) == (6, 3, 6)
+
+
+def test_a_task_that_waits_to_be_tried_again_holds_nobody_up(engine, path):
+    """Inside a journal as little as without one."""
+    order = []
+    gate = threading.Event()
+
+    def work(number):
+        order.append(number)
+        if number == 0 and order.count(0) == 1:
+            raise ValueError(number)
+        if number == 19:
+            gate.set()
+        return gate.is_set() if number == 0 else number
+
+    spec = (
+        f"journal(retry(threads(max_workers=1), attempts=2, wait_initial=1.0), path={str(path)!r})"
+    )
+    report = engine.map(work, range(20), strategy=spec)
+
+    assert report[0].value is True
+    assert order == [*range(20), 0]
+
+
+def test_streams_of_several_tasks_are_refused(path):
+    """Nobody could tell them apart in the next run; and none passes without being written down."""
+    both = threading.Barrier(2, timeout=30)
+
+    def work(_number):
+        with Engine() as own, own.stream_map(str, range(3), strategy=strategy) as stream:
+            next(stream)
+            both.wait()
+            both.wait()
+
+    def refused(_number):
+        both.wait()
+        try:
+            with Engine() as own:
+                own.map(str, range(3), strategy=strategy)
+        finally:
+            both.wait()
+
+    with JournalStrategy(SequentialStrategy(), path) as strategy, Engine() as engine:
+        report = engine.run([partial(work, 0), partial(refused, 1)], strategy="threads")
+
+    assert report[0].ok
+    assert isinstance(report[1].error, JournalInUseError)
+    assert "give each a journal of its own" in str(report[1].error)
+
+
+def test_stages_inside_a_task_are_told_apart(path):
+    """One task may have several streams open, as the main program may."""
+
+    def pipeline():
+        with Engine() as own:
+            first = own.stream_map(partial(pow, 2), range(5), strategy=strategy)
+            second = own.stream_map(str, (o.value for o in first), strategy=strategy)
+            return sorted((o.value, o.recalled) for o in second)
+
+    with JournalStrategy(SequentialStrategy(), path) as strategy, Engine() as engine:
+        once, again = (engine.run([pipeline], strategy="threads").values[0] for _ in range(2))
+
+    assert once == [(value, False) for value in ["1", "16", "2", "4", "8"]]
+    assert again == [(value, True) for value, _ in once]
+
+
+def test_what_is_cut_off_by_an_interrupt_is_in_doubt(start_script, path, ledger):
+    """A task that was begun and cancelled may have done its work: it is listed, and can be kept."""
+    script = """
+import asyncio, sys
+from stratagem import map
+from stratagem.testing.waiting import note
+async def work(number):
+    note(sys.argv[2], number)
+    if number == 2 and len(sys.argv) > 3:
+        print("there", flush=True)
+        await asyncio.sleep(60)
+    return number
+if __name__ == "__main__":
+    spec = "journal(asyncio(max_concurrency=1), path=%r, in_doubt='fail')" % sys.argv[1]
+    report = map(work, range(4), strategy=spec)
+    print([(o.key, o.status.value) for o in report if not o.ok])
+"""
+    process = start_script(script, path, ledger, "hold")
+    assert process.stdout.readline() == "there\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    reader = open_reader(path)
+    doubtful = reader.in_doubt()
+    reader.close()
+    again, told = start_script(script, path, ledger).communicate(timeout=60)
+
+    assert doubtful == ["2"]
+    assert "tasks_in_doubt: 1 tasks had begun" in told
+    assert eval(again) == [("2", "lost")]
+    assert ran(ledger) == [0, 1, 2, 3]
+
+
+def test_a_lost_task_does_not_run_again_where_none_may_run_twice(engine, path, ledger):
+    """Its worker died with it, so nobody knows whether it was done."""
+    task = partial(die_at_three, ledger)
+    spec = f"journal(processes(max_workers=1), path={str(path)!r}, in_doubt='fail')"
+    engine.map(task, range(5), strategy=spec)
+    report = engine.map(task, range(5), strategy=spec)
+
+    assert (report[3].status, report[3].recalled) == ("lost", True)
+    assert ran(ledger) == list(range(5))
+
+
+def die_at_three(ledger, number):
+    note(ledger, number)
+    if number == 3:
+        os._exit(3)
+    return number
+
+
+def test_keyed_tasks_with_objects_of_their_own_may_be_moved(engine, path):
+    """What counts of such an object is its type, whichever task comes first."""
+
+    def calls(names):
+        return [partial(name_of, Agent(), name) for name in names]
+
+    def key(call):
+        return call.args[1]
+
+    engine.run(calls("abc"), journal=path, key=key)
+
+    assert [o.recalled for o in engine.run(calls("cba"), journal=path, key=key)] == [True] * 3
+    assert [o.recalled for o in engine.run(calls("b"), journal=path, key=key)] == [True]
+
+
+def name_of(_agent, name):
+    return name
+
+
+def test_an_object_that_is_called_is_part_of_the_input(engine, path):
+    """Settings that it holds count, as those that are bound by ``partial`` do."""
+    engine.map(Asker("small"), ["a"], journal=path)
+
+    assert engine.map(Asker("small"), ["a"], journal=path)[0].recalled
+    with pytest.raises(JournalMismatchError, match="another input"):
+        engine.map(Asker("large"), ["a"], journal=path)
+
+
+@attrs.frozen
+class Asker:
+    model: str
+
+    def __call__(self, question):
+        return self.model + question
+
+
+def test_a_strategy_that_does_not_say_how_many_it_runs_is_not_held_back(engine, path):
+    """As many may be out as it takes; how many that were is on disk before they begin."""
+    both = threading.Barrier(40, timeout=30)
+
+    def work(number):
+        both.wait()
+        return number
+
+    class Many(ThreadPoolStrategy):
+        max_workers = None
+
+        def __init__(self):
+            self.inner = ThreadPoolStrategy(max_workers=40)
+
+        def stream(self, tasks):
+            return self.inner.stream(tasks)
+
+        def close(self):
+            self.inner.close()
+
+    with JournalStrategy(Many(), path) as strategy:
+        report = engine.map(work, range(40), strategy=strategy)
+
+    assert report.ok
+
+
+@pytest.mark.parametrize("where", ["pump", "writer"])
+def test_a_stream_may_be_collected_by_a_thread_of_its_own(path, monkeypatch, where):
+    """A thread that finds it as garbage, in the midst of its work, does not wait for itself."""
+    doomed, ready, gone = [], threading.Event(), threading.Event()
+    committed = Session.committed
+
+    def collect():
+        if doomed:
+            doomed.clear()
+            gone.set()
+
+    def commit_and_collect(self, records):
+        committed(self, records)
+        if where == "writer":
+            collect()
+
+    class Collector(ThreadPoolStrategy):
+        def stream(self, tasks):
+            for outcome in super().stream(tasks):
+                if where == "pump":
+                    collect()
+                yield outcome
+
+    monkeypatch.setattr(Session, "committed", commit_and_collect)
+    with Engine() as engine, JournalStrategy(Collector(), path) as strategy:
+        stream = engine.stream_map(
+            lambda number: number and ready.wait(30), range(9), strategy=strategy
+        )
+        next(stream)
+        doomed.append(stream)
+        del stream
+        ready.set()
+
+        assert gone.wait(30)
+        assert engine.map(str, range(3), strategy="threads", journal=path.with_name("b.db")).ok
+
+
+def test_secrets_in_messages_are_masked(engine, path, monkeypatch):
+    """What the environment calls a secret, and what has the shape of a key, is not written."""
+    monkeypatch.setenv("SOME_API_KEY", SECRET)
+    shaped = "sk-" + "a1B2c3D4" * 5
+
+    def work(number):
+        raise ValueError(f"asked with {SECRET} and {shaped} for {number}")
+
+    engine.map(work, [1], journal=path)
+
+    assert b"asked with [redacted] and [redacted] for 1" in rows(path)[0].error
+    assert SECRET.encode() not in path.read_bytes()
+    assert shaped.encode() not in path.read_bytes()
+
+
+def test_a_stream_that_is_dropped_while_another_opens_does_no_harm(path):
+    """A garbage collection may close one stream in the midst of opening another."""
+    with Engine() as engine, JournalStrategy(SequentialStrategy(), path) as strategy:
+        stream = engine.stream_map(str, range(3), strategy=strategy)
+        with strategy._lock:
+            del stream
+        assert engine.map(str, range(3), strategy=strategy).values == ["0", "1", "2"]

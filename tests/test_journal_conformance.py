@@ -18,7 +18,15 @@ SPECS = {
 }
 
 
-@pytest.fixture(params=SPECS.values(), ids=SPECS)
+EVERYWHERE = {"threads", "around retry"}
+
+
+def marked(name):
+    marks = [] if name in EVERYWHERE else [pytest.mark.once]
+    return pytest.param(SPECS[name], id=name, marks=marks)
+
+
+@pytest.fixture(params=[marked(name) for name in SPECS])
 def stratagem_spec(request, tmp_path):
     """Keep each test in a file of its own, in which one batch may follow the other."""
     options = f"path={str(tmp_path / 'run.db')!r}, on_mismatch='rerun'"

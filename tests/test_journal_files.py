@@ -1,5 +1,7 @@
 """The file of a journal: whose it is, what is refused, and what happens when it goes wrong."""
 
+import errno
+import fcntl
 import os
 import random
 import shutil
@@ -17,7 +19,11 @@ from stratagem.testing.waiting import lines, note
 from stratagem_journal import JournalError, JournalRefusedError
 from stratagem_journal.errors import JournalDamagedError, JournalInUseError
 from stratagem_journal.reading import open_reader
+from stratagem_journal.salvage import salvage
 from stratagem_journal.store import Store
+from stratagem_journal.writing import Writer
+
+pytestmark = pytest.mark.once
 
 
 @pytest.fixture
@@ -305,17 +311,17 @@ def test_a_disk_that_has_room_again_costs_nothing(path, monkeypatch):
     store = Store(path, "full", "test")
     store.close("finished")
     seen = []
-    original = Store._commit
+    original = Writer._commit
 
-    def failing(self, connection, group):
+    def failing(self, group):
         if len(seen) < 2:
             seen.append(len(group))
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise error
-        original(self, connection, group)
+        original(self, group)
 
-    monkeypatch.setattr(Store, "_commit", failing)
+    monkeypatch.setattr(Writer, "_commit", failing)
     with Engine() as engine, pytest.raises(JournalError, match="disk is full") as caught:
         engine.map(str, range(3), journal=path)
 
@@ -398,6 +404,65 @@ if __name__ == "__main__":
             continue
 
         assert sorted(map(int, found)) == list(range(len(found)))
+
+
+def test_a_salvaged_journal_knows_what_was_in_doubt(start_script, path):
+    """Whoever will not have a task run twice may go on with the copy."""
+    script = """
+import os, signal, sys
+from stratagem import map
+def work(number):
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+if __name__ == "__main__":
+    map(work, range(9), strategy="sequential", journal=sys.argv[1])
+"""
+    start_script(script, path).wait(60)
+    new = path.with_name("new.db")
+    told = list(salvage(path, new))
+    reader = open_reader(new)
+
+    assert told == [f"3 records copied to {new}"]
+    assert reader.in_doubt() == ["3"]
+    reader.close()
+
+
+def test_records_that_cannot_be_read_are_left_out(engine, path):
+    """Pages that were overwritten cost what they held; it ends, and says what is lost."""
+    engine.map(str.upper, ["x" * 3000] * 40, journal=path)
+    broken = bytearray(path.read_bytes())
+    for page in range(8, 24):
+        broken[page * 4096 : (page + 1) * 4096] = b"\xff" * 4096
+    path.write_bytes(broken)
+    new = path.with_name("new.db")
+    copied, *rest = salvage(path, new)
+
+    whole = int(copied.split()[0])
+    assert 0 < whole < 40
+    assert "lost: " in rest[-1]
+    assert engine.map(str.upper, ["x" * 3000] * 40, journal=new).ok
+
+
+def test_locks_that_a_file_system_lacks_are_told(engine, path, monkeypatch):
+    """Without them two runs could write one journal."""
+
+    def none(_descriptor, _operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(JournalError, match=r"has no locks \(No locks available\)"):
+        engine.map(str, range(3), journal=path)
+
+
+def test_a_failure_of_any_kind_ends_the_run(engine, path, monkeypatch):
+    """Whoever waits for the writer hears of it, also where nobody thought of it."""
+
+    def fail(_self, _group):
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(Writer, "_commit", fail)
+    with pytest.raises(JournalError, match=r"cannot be written \(no more\)"):
+        engine.map(str, range(3), journal=path)
 
 
 def test_pages_that_do_not_fit_together_are_refused(engine, path):

@@ -23,6 +23,8 @@ from stratagem import (
 from stratagem_journal import JournalMismatchError, JournalStrategy
 from stratagem_journal.failpoints import POINTS, armed
 
+pytestmark = pytest.mark.once
+
 KILLS = 5
 
 
@@ -90,6 +92,7 @@ class Resumes(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
+        self.engine = Engine(block=["lifecycle_log"])
         self.directory = Path(tempfile.mkdtemp())
         self.path = self.directory / "run.db"
         self.inputs = dict.fromkeys(KEYS, 0)
@@ -97,6 +100,7 @@ class Resumes(RuleBasedStateMachine):
         self.runs = 0
 
     def teardown(self):
+        self.engine.close()
         shutil.rmtree(self.directory)
 
     def run(self, size, failing=(), lost=(), crash_at=None, **options):
@@ -119,8 +123,9 @@ class Resumes(RuleBasedStateMachine):
         )
         with (
             strategy,
-            Engine(block=["lifecycle_log"]) as engine,
-            engine.stream_map(work, items, strategy=strategy, key=lambda item: item[0]) as stream,
+            self.engine.stream_map(
+                work, items, strategy=strategy, key=lambda item: item[0]
+            ) as stream,
         ):
             outcomes = []
             for outcome in stream:

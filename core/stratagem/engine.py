@@ -63,8 +63,8 @@ class Options(TypedDict, total=False):
         progress: show progress on stderr: True, False, or None to go by the terminal.
         journal: the file in which every outcome is kept, before anybody hears of it;
             what it holds of an earlier run comes back, and does not run.
-        resume: whether the journal must be there already (True), must hold nothing yet (False),
-            or None to do what fits.
+        resume: True to insist that the journal is there, False that it holds no run;
+            None, the default, to do what is open.
     """
 
     strategy: "SpecLike | ExecutionStrategy | None"

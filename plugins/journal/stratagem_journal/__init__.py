@@ -6,12 +6,16 @@
       session ── one stream: the inner strategy's, with the journal on both sides
         gate ── the source that the inner strategy takes from; what comes out is on disk
         recall ── which tasks of a resumed run need not run
-      store ── one thread, one connection: many records a commit, then its owners are told
-        schema ── the tables, and what tells a journal from other files
+        scribe ── from an outcome to its record
+      store ── the file, open for writing, in a thread of its own
+        writing ── many records a commit, then their owners are told
         files ── who may write the file, and whether it is still the same
-      reading ── connections that only read
+      reading ── connections that only read, and how rows are found
+        schema ── the tables, and what tells a journal from other files
+        seals ── what tells whether a record is what was written
+    looking, salvage ── what people ask of a file
     policy ── what a caller says of it
-    values, codecs, fingerprints ── what values and inputs are on disk
+    values, codecs, failures, redaction, fingerprints ── what values, errors and inputs are on disk
 
 One task, once through: the inner strategy asks the gate, which takes it from further up and has
 the store write that it begins; when that is on disk it is handed out, runs, and its outcome comes
@@ -48,5 +52,10 @@ __all__ = [
 def stratagem_strategies() -> Iterable[StrategyInfo]:
     """Offer ``journal``."""
     return [
-        StrategyInfo("journal", JournalStrategy, "another strategy, its outcomes kept in a file")
+        StrategyInfo(
+            "journal",
+            JournalStrategy,
+            "another strategy, its outcomes kept in a file",
+            imports_code=frozenset({"codec"}),
+        )
     ]

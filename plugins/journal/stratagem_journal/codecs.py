@@ -5,6 +5,8 @@ nothing that stands in a file decides what is imported.
 """
 
 import dataclasses
+import pkgutil
+import re
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -13,12 +15,14 @@ from uuid import UUID
 
 import attrs
 
-from stratagem_journal.values import dumps, loads, refuse
+from stratagem_journal.values import dumps, loads, loads_all, refuse
 
 __all__ = ["Codec", "read_codec"]
 
 _KEPT = (bytes, bytearray, complex, Decimal, UUID, datetime, date, time, timedelta)
 """Types that the journal writes by itself, so that what takes objects apart leaves them."""
+
+_PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 Pair = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 _WHOLE = "coded"
@@ -66,8 +70,18 @@ class Codec:
         if self.whole is None:
             return value
         if isinstance(value, _Whole):
-            return self.whole[1](value.content)
+            return _made(self.whole[1], value.content)
         raise LookupError("it was written without the functions that are given as `codec`")
+
+    def decode_all(self, written: list[bytes]) -> list[Any]:
+        """Read values; faster than one by one.
+
+        Raises:
+            LookupError, ValueError: as ``decode`` does.
+        """
+        if self.whole is None:
+            return loads_all(written, self._make)
+        return [self.decode(one) for one in written]
 
     def _take_apart(self, value: Any) -> tuple[str, Any]:
         kind = type(value)
@@ -86,7 +100,14 @@ class Codec:
         name, parts = content
         if name not in self.types:
             raise LookupError(f"it has a value of type {name!r}; give that type as `codec`")
-        return self.types[name][1][1](parts)
+        return _made(self.types[name][1][1], parts)
+
+
+def _made(make: Callable[[Any], Any], parts: Any) -> Any:
+    try:
+        return make(parts)
+    except Exception as error:
+        raise LookupError(f"the codec raised {type(error).__name__}: {error}") from error
 
 
 def _as_it_is(value: Any) -> Any:
@@ -100,9 +121,14 @@ def _as_it_was(value: Any, _kind: Any) -> Any:
 def read_codec(given: object) -> Codec:
     """Make a codec of what a caller gives: None, a type, several, or two functions.
 
+    In their place stands the text ``module:name`` where one of them is found.
+
     Raises:
         TypeError: it is none of these, or what takes such a type apart is not installed.
+        ValueError: the text names no place, or there is nothing there.
     """
+    if isinstance(given, str):
+        given = _found(given)
     if given is None:
         return Codec()
     if isinstance(given, type):
@@ -115,8 +141,17 @@ def read_codec(given: object) -> Codec:
             return Codec(whole=(parts[0], parts[1]))
     raise TypeError(
         "codec must be a type, several types, or a pair of functions that take a value apart "
-        f"and make it again, not {given!r}"
+        f"and make it again, or the place of one as text (package.module:name), not {given!r}"
     )
+
+
+def _found(place: str) -> object:
+    if not _PLACE.fullmatch(place):
+        raise ValueError(f"codec must be written package.module:name, not {place!r}")
+    try:
+        return pkgutil.resolve_name(place)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"codec {place!r} cannot be had: {error}") from error
 
 
 def _pair_of(kind: Any) -> Pair:

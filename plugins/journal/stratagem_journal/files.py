@@ -17,7 +17,7 @@ from pathlib import Path
 from stratagem_journal import failpoints
 from stratagem_journal.errors import JournalError, JournalInUseError, JournalRefusedError
 
-__all__ = ["Identity", "Lease", "check_trust", "create", "this_process"]
+__all__ = ["Identity", "Lease", "check_trust", "create", "is_written", "this_process"]
 
 LEASE_PATIENCE = 1.0
 """Seconds that workers of a run that was killed have to notice it, which may hold its lease."""
@@ -50,6 +50,7 @@ def _make_directories(directory: Path) -> None:
     missing = [one for one in (directory, *directory.parents) if not one.exists()]
     for one in reversed(missing):
         one.mkdir(mode=0o700, exist_ok=True)
+        _sync_directory(one.parent)
 
 
 def _sync_directory(directory: Path) -> None:
@@ -155,6 +156,22 @@ def _start_ticks() -> str | None:
     return None if line is None else line.rpartition(")")[2].split()[19]
 
 
+def is_written(path: Path) -> bool:
+    """Tell whether a run holds the right to write a journal."""
+    try:
+        descriptor = os.open(f"{path}.lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
 class Lease:
     """Hold the right to write a journal, which the system takes back when the process ends.
 
@@ -192,6 +209,9 @@ class Lease:
                 if time.monotonic() > deadline:
                     raise JournalInUseError(self._path, self._holder()) from None
                 time.sleep(0.02)
+            except OSError as error:
+                problem = f"its file system has no locks ({error.strerror}); put it on a local disk"
+                raise JournalError(self._path, problem) from error
 
     def _holder(self) -> str:
         try:

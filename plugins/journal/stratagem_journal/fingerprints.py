@@ -11,8 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from hashlib import sha256
-from json.encoder import encode_basestring_ascii
-from types import FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import attrs
@@ -21,6 +20,8 @@ from stratagem_journal.errors import ValueRefusedError
 from stratagem_journal.values import dumps, refuse
 
 __all__ = ["Fingerprints"]
+
+_SHORT = frozenset({str, int})
 
 
 class Fingerprints:
@@ -34,34 +35,39 @@ class Fingerprints:
         self._salt = salt
         self._shared: dict[object, object] = {}
 
-    def of(self, call: Callable[[], Any]) -> bytes | None:
-        """Digest what ``call`` would be called with; None where that cannot be told."""
+    def of(self, call: Callable[[], Any]) -> tuple[bytes | None, bool]:
+        """Digest what ``call`` would be called with, and tell whether the digest says it all.
+
+        There is no digest where nothing of it can be told. It does not say all where a part,
+        which counts by its type, is another object than the task before had.
+        """
         if type(call) is partial and len(call.args) == 1 and not call.keywords:
             (item,) = call.args
-            if type(item) is str and type(call.func) is FunctionType:  # as below, but sooner
-                written = f'{{"0":{encode_basestring_ascii(item)}}}'.encode("ascii")
-                return sha256(self._salt + written).digest()
+            if type(item) in _SHORT and type(call.func) is FunctionType:  # as below, but sooner
+                return sha256(b'%b{"0":%b}' % (self._salt, dumps(item))).digest(), True
         given = _given(call)
         if given is None:
-            return None
+            return None, False
         try:
             written = dumps(given, _shape, sort_keys=True)
         except (ValueRefusedError, RecursionError):
             return self._of_parts(given)
-        return sha256(self._salt + written).digest()
+        return sha256(self._salt + written).digest(), True
 
-    def _of_parts(self, given: dict[str, object]) -> bytes | None:
+    def _of_parts(self, given: dict[str, object]) -> tuple[bytes | None, bool]:
         whole = sha256(self._salt)
-        is_known = False
+        is_known, can_compare = False, True
         for place, part in given.items():
             try:
                 whole.update(dumps([place, part], _shape, sort_keys=True))
                 is_known = True
             except (ValueRefusedError, RecursionError):
-                if self._shared.setdefault(place, part) is not part:
-                    return None
+                can_compare = can_compare and self._shared.setdefault(place, part) is part
                 whole.update(dumps([place, type(part).__qualname__]))
-        return whole.digest() if is_known else None
+        return (whole.digest(), can_compare) if is_known else (None, False)
+
+
+_PLAIN_CALLS = (FunctionType, BuiltinFunctionType, type(str.upper), type)
 
 
 def _given(call: Callable[[], Any]) -> dict[str, object] | None:
@@ -71,6 +77,8 @@ def _given(call: Callable[[], Any]) -> dict[str, object] | None:
         given |= call.keywords
         if type(call.func) is MethodType:
             given["self"] = call.func.__self__
+        elif not isinstance(call.func, _PLAIN_CALLS):  # an object that is called
+            given["()"] = call.func
         return given
     if type(call) is not FunctionType:
         return None

@@ -2,65 +2,99 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from typing import Protocol
+
+import attrs
 
 from stratagem import Task, TaskSource, Wait
 from stratagem_journal import failpoints
 
-__all__ = ["Gate"]
+__all__ = ["Begun", "Gate", "Keeper"]
 
-LOOK_UP_AT_ONCE = 128
+LOOK_UP_AT_ONCE = 256
 """How many tasks are taken ahead where each may be one whose outcome is known."""
 
 LEAST_AHEAD = 2
 MOST_AHEAD = 128
 
+FIRST_ALLOWANCE = 8
+"""How many tasks may be out at first where nobody says how many run at once."""
+
 _FOREVER = Wait()
+
+
+@attrs.define(eq=False)
+class Begun:
+    """Be a task from when its record is made.
+
+    Attributes:
+        number: the id of that record; tasks are handed out in the order of these.
+        task: the task.
+        given: the fingerprint of its input.
+    """
+
+    number: int
+    task: Task
+    given: bytes | None
+
+
+class Keeper(Protocol):
+    """Be what a gate asks, in whichever thread the inner strategy takes tasks."""
+
+    @property
+    def full(self) -> bool:
+        """Tell whether nothing should be handed out for now; the gate is woken afterwards."""
+
+    def sift(self, tasks: list[Task]) -> list[Begun]:
+        """Keep tasks whose outcome is known, and give those to run."""
+
+    def record_begin(self, begun: list[Begun]) -> None:
+        """Have it written that tasks begin; ``go_on`` is called then."""
+
+    def record_allowance(self, most: int) -> None:
+        """Have it written how many tasks may be out; ``allow`` is called then."""
 
 
 class Gate(TaskSource):
     """Hand out a task once the record that it begins is on disk.
 
-    Few records run ahead of what the inner strategy takes, so that few tasks are in doubt after
-    a crash though they had not begun: two, or half as many as it has, or twice as many as it took
-    while the last records were written, which are many where tasks are over in no time;
-    never more than run at once, where that is known.
+    They are handed out in the order of their records, never more than are allowed without a
+    recorded end; that is on disk too. So it is known after a crash which of them had begun at
+    the most, though records run ahead of what the inner strategy takes: two, or half as many as
+    it has, or twice as many as it took while the last records were written.
 
     Args:
         upstream: where tasks come from.
-        sift: is given tasks, keeps those whose outcome is known, and gives those to run.
-        record: has it written that tasks begin; ``release`` is called with them then.
-        most: how many tasks may be out, or have ended and not be on disk yet; None for any
-            number. Where it is how many run at once, no more than that can run twice.
+        keeper: what it asks.
+        most: how many tasks may be out, or have ended and not be on disk yet; None where nobody
+            knows: then that grows, a little at a time, with what the strategy takes.
         look_up: whether outcomes may be known, so that it pays to look up many at once.
-        full: tells whether nothing more should be taken for now.
+
+    Attributes:
+        exhausted: whether all there is was taken from further up.
     """
 
     def __init__(
-        self,
-        upstream: TaskSource,
-        sift: Callable[[list[Task]], list[Task]],
-        record: Callable[[list[Task]], None],
-        full: Callable[[], bool],
-        *,
-        most: int | None,
-        look_up: bool,
+        self, upstream: TaskSource, keeper: Keeper, *, most: int | None, look_up: bool
     ) -> None:
         super().__init__()
         self._upstream = upstream
-        self._sift = sift
-        self._record = record
-        self._full = full
-        self._most = most
+        self._keeper = keeper
+        self._grows = most is None
+        self._wanted = FIRST_ALLOWANCE if most is None else most
+        self._most = 0
         self._look_up = look_up
-        self._ending = 0
         self._lock = threading.Lock()
-        self._sifted: deque[Task] = deque()
-        self._written: dict[int, Task] = {}
-        self._ready: deque[Task] = deque()
-        self._out: dict[int, Task] = {}
+        self._sifted: deque[Begun] = deque()
+        self._written: set[Begun] = set()
+        self._ready: deque[Begun] = deque()
+        self._out: dict[int, list[Begun]] = {}
+        self._flying = 0
+        self._asked = 0
+        self._ending = 0
         self._taken = 0
         self._ahead = LEAST_AHEAD
+        self.exhausted = False
         self._upstream_over = False
         self._pulling = False
         self._asked_again = False
@@ -84,109 +118,130 @@ class Gate(TaskSource):
     def poll(self) -> Task | Wait | None:
         """Give a task whose begin is on disk; have that of further ones written."""
         while not self.closed:
+            if self._keeper.full:
+                return _FOREVER
             if (task := self._handed_out()) is not None:
                 return task
             with self._lock:
-                if self._ready and self._may_hand_out:
+                if self._may_hand_out:
                     continue
                 if self._is_over:
                     return None
                 if self._pulling:
                     self._asked_again = True
                     return _FOREVER
-                room = self._room()
-                if room <= 0 or self._full():
-                    return _FOREVER
                 self._pulling = True
                 self._asked_again = False
             found: Task | Wait | None = _FOREVER
             try:
-                found = self._pull(room)
+                found = self._pull()
             finally:
                 with self._lock:
                     self._pulling = False
                     self._upstream_over = self._upstream_over or found is None
-                    again = self._asked_again or self._is_over
+                    self.exhausted = self.exhausted or (found is None and not self.closed)
+                    again = self._asked_again or self._is_over or self._may_hand_out
             if not again:
                 return found if isinstance(found, Wait) else _FOREVER
         return None
 
     def _handed_out(self) -> Task | None:
         with self._lock:
-            if not (self._ready and self._may_hand_out):
+            if not self._may_hand_out:
                 return None
-            task = self._ready.popleft()
-            self._out[task.index] = task
+            begun = self._ready.popleft()
+            self._out.setdefault(begun.task.index, []).append(begun)
+            self._flying += 1
             self._taken += 1
             over = self._is_over
         if failpoints.reach is not None:
             failpoints.reach("handed_out")
         if over:  # who sleeps waits for nothing
             self.wake()
-        return task
+        return begun.task
 
     @property
     def _may_hand_out(self) -> bool:
-        return self._most is None or len(self._out) + self._ending < self._most
+        return bool(self._ready) and self._flying + self._ending < self._most
 
     @property
     def _is_over(self) -> bool:
         return self._upstream_over and not (self._sifted or self._written or self._ready)
 
-    def _room(self) -> int:
-        ahead = max(self._ahead, min(len(self._out) // 2, MOST_AHEAD))
-        if self._most is not None:
-            ahead = min(ahead, self._most)
-        return ahead - len(self._written) - len(self._ready)
-
-    def _pull(self, room: int) -> Task | Wait | None:
-        """Have the begin of so many tasks written; give what the upstream said last."""
+    def _pull(self) -> Task | Wait | None:
+        """Have the begin of further tasks written; give what the upstream said last."""
+        self._grow()
+        room = self._room()
+        if room <= 0:
+            return _FOREVER
         found: Task | Wait | None = None if self._upstream_over else _FOREVER
+        poll = self._upstream.poll
         while len(self._sifted) < room and not self._upstream_over:
             taken: list[Task] = []
             wanted = LOOK_UP_AT_ONCE if self._look_up else room - len(self._sifted)
-            while len(taken) < wanted and isinstance(found := self._upstream.poll(), Task):
+            while len(taken) < wanted and isinstance(found := poll(), Task):
                 taken.append(found)
-            self._sifted += self._sift(taken)
-            if not isinstance(found, Task) or self._full() or self.closed:
+            if taken:
+                self._sifted += self._keeper.sift(taken)
+            if not isinstance(found, Task) or self._keeper.full or self.closed:
                 break
         begin = [self._sifted.popleft() for _ in range(min(room, len(self._sifted)))]
         if begin:
             with self._lock:
-                self._written.update((task.index, task) for task in begin)
-            self._record(begin)
+                self._written.update(begin)
+            self._keeper.record_begin(begin)
         return _FOREVER if isinstance(found, Task) else found
 
-    def release(self, tasks: list[Task]) -> None:
-        """Hand out tasks: their begin is on disk."""
+    def _grow(self) -> None:
+        """Ask for a larger allowance if what is taken fills this one."""
+        if self._grows and self._ready and self._flying >= self._most == self._wanted:
+            self._wanted += max(1, self._most // 8)
+        if self._asked < self._wanted:
+            self._asked = self._wanted
+            self._keeper.record_allowance(self._wanted)
+
+    def _room(self) -> int:
+        ahead = max(self._ahead, min(self._flying // 2, MOST_AHEAD))
+        return min(ahead, self._wanted) - len(self._written) - len(self._ready)
+
+    def allow(self, most: int) -> None:
+        """Let so many tasks be out: that is on disk. Nobody is woken yet."""
+        self._most = most
+
+    def go_on(self, begun: list[Begun], ended: int) -> None:
+        """Hand out tasks whose begin is on disk, and let so many go whose end is."""
         with self._lock:
-            for task in tasks:
-                if self._written.pop(task.index, None) is not None:
-                    self._ready.append(task)
-            self._ahead = min(max(LEAST_AHEAD, 2 * self._taken), MOST_AHEAD)
-            self._taken = 0
+            self._ending -= ended
+            for one in begun:
+                if one in self._written:
+                    self._written.remove(one)
+                    self._ready.append(one)
+            if begun:
+                self._ahead = min(max(LEAST_AHEAD, 2 * self._taken), MOST_AHEAD)
+                self._taken = 0
         self.wake()
 
-    def take_back(self, index: int) -> Task | None:
+    def take_back(self, index: int) -> Begun | None:
         """Give the task that has ended; None where none of that index is out."""
         with self._lock:
-            task = self._out.pop(index, None)
-            self._ending += task is not None
-            return task
+            several = self._out.get(index)
+            if several is None:
+                return None
+            begun = several.pop(0)  # more than one where somebody has it run twice
+            if not several:
+                del self._out[index]
+            self._flying -= 1
+            self._ending += 1
+            return begun
 
-    def settle(self, count: int) -> None:
-        """Let so many tasks go whose end is on disk."""
+    def left(self) -> tuple[list[Begun], list[Begun]]:
+        """Give what was never handed out, though a record says that it begins; and what is out."""
         with self._lock:
-            self._ending -= count
-        self.wake()
-
-    def left(self) -> list[Task]:
-        """Give the tasks that are on disk, or about to be, and were never handed out."""
-        with self._lock:
-            left = [*self._ready, *self._written.values()]
+            left = [*self._ready, *self._written]
+            out = [begun for several in self._out.values() for begun in several]
             self._ready.clear()
             self._written.clear()
-            return left
+            return left, out
 
     def close(self) -> None:
         """Close this source and the one in front of it."""

@@ -1,16 +1,21 @@
 """What a journal holds, for people and for programs, without running anything."""
 
+import heapq
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from stratagem import Outcome, RemoteError, Status, TaskLostError
 from stratagem_journal.errors import JournalDamagedError
+from stratagem_journal.failures import decode_failure
+from stratagem_journal.files import is_written
 from stratagem_journal.reading import Reader, open_reader
-from stratagem_journal.recall import DOUBT, decode_failure
-from stratagem_journal.schema import WAITING, Row
+from stratagem_journal.recall import DOUBT
+from stratagem_journal.schema import DOUBT_STATUS, UNSURE, Row
 from stratagem_journal.values import loads
 
 __all__ = ["describe", "outcomes"]
@@ -32,45 +37,70 @@ def describe(path: Path) -> Iterator[str]:
         reader.close()
 
 
-def _described(reader: Reader) -> Iterator[str]:
-    counts: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    doubtful: list[str] = []
-    slowest: list[tuple[float, str]] = []
-    attempts, seconds, again = 0, 0.0, 0
-    for row in reader.all_rows():
-        row.check(reader.path)
-        counts[row.status or "in doubt"] += 1
-        attempts += row.attempts_in_all
-        seconds += row.seconds_in_all
-        again += row.begun > 1
-        if row.status is None:
-            doubtful.append(row.key)
-        if row.error is not None and row.status != Status.CANCELLED:
-            error = _error_of(reader, row)
-            kinds[error.type_name] += 1
+@attrs.define
+class _Sum:
+    """Add up what a journal holds."""
+
+    statuses: Counter[str] = attrs.field(factory=Counter)
+    kinds: Counter[str] = attrs.field(factory=Counter)
+    examples: dict[str, str] = attrs.field(factory=dict)
+    doubtful: list[str] = attrs.field(factory=list)
+    slowest: list[tuple[float, str]] = attrs.field(factory=list)
+    doubts: int = 0
+    attempts: int = 0
+    seconds: float = 0.0
+    again: int = 0
+
+    def add(self, row: Row, error: RemoteError | None) -> None:
+        """Add a task, and its error if it has one."""
+        self.statuses[row.status] += 1
+        self.attempts += row.attempts_in_all
+        self.seconds += row.seconds_in_all
+        self.again += row.begun > 1
+        self.doubts += row.doubts
+        if row.status in UNSURE:
+            self.doubtful.append(row.key)
+        elif error is not None:
+            self.kinds[error.type_name] += 1
             cause = f"task {row.key!r}: {error.message[:MESSAGE_SHOWN]}"
-            examples.setdefault(error.type_name, cause)
-        slowest = sorted([*slowest, (row.seconds or 0.0, row.key)], reverse=True)[:SHOWN]
-    told = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    yield f"{reader.path}: {counts.total()} tasks" + f": {told}" * bool(told)
-    yield from _epochs(reader)
-    least = "at least " * bool(doubtful)
-    yield f"attempts: {least}{attempts}, {least}{seconds:.1f} s in all; {again} tasks ran again"
+            self.examples.setdefault(error.type_name, cause)
+        heapq.heappush(self.slowest, (row.seconds, row.key))
+        if len(self.slowest) > SHOWN:
+            heapq.heappop(self.slowest)
+
+
+def _described(reader: Reader) -> Iterator[str]:
+    found = _Sum()
+    for row in reader.all_rows(by_input=False):
+        row.check(reader.path)
+        found.add(row, None if row.error is None else _error_of(reader, row))
+    runs = is_written(reader.path)
+    unknown = "in flight" if runs else "in doubt"
+    names = {DOUBT_STATUS: unknown}
+    told = [f"{n} {names.get(status, status)}" for status, n in found.statuses.most_common()]
+    yield f"{reader.path}: {found.statuses.total()} tasks" + f": {', '.join(told)}" * bool(told)
+    yield from _epochs(reader, runs=runs)
+    least = "at least " * bool(found.doubts)
+    yield (
+        f"attempts: {least}{found.attempts}, {least}{found.seconds:.1f} s in all; "
+        f"{found.again} tasks ran again"
+    )
+    slowest = sorted(found.slowest, reverse=True)
     yield from (f"slowest: task {key!r}, {took:.3f} s" for took, key in slowest if took)
     yield from (
-        f"{count} x {kind}, first with {examples[kind]}" for kind, count in kinds.most_common()
+        f"{count} x {kind}, first with {found.examples[kind]}"
+        for kind, count in found.kinds.most_common()
     )
-    yield from (f"in doubt: task {key!r}" for key in doubtful)
+    yield from (f"{unknown}: task {key!r}" for key in found.doubtful)
 
 
-def _epochs(reader: Reader) -> Iterator[str]:
-    for number, host, pid, strategy, opened, closed, ended in reader.epochs():
-        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(str(opened))))
-        end = "runs, or was cut off"
+def _epochs(reader: Reader, *, runs: bool) -> Iterator[str]:
+    epochs = reader.epochs()
+    for number, host, pid, strategy, opened, closed, ended in epochs:
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(opened))
+        end = "runs" if runs and number == epochs[-1][0] else "was cut off"
         if closed is not None:
-            end = f"{ended} after {max(0.0, float(str(closed)) - float(str(opened))):.1f} s"
+            end = f"{ended} after {max(0.0, closed - opened):.1f} s"
         yield f"run {number}: {began} under {strategy}, process {pid} on {host}: {end}"
 
 
@@ -85,15 +115,14 @@ def outcomes(path: Path) -> Iterator[Outcome]:
     reader = open_reader(path)
     try:
         for row in reader.all_rows():
-            if row.status != WAITING:
-                row.check(path)
-                yield _outcome(reader, row)
+            row.check(path)
+            yield _outcome(reader, row)
     finally:
         reader.close()
 
 
 def _outcome(reader: Reader, row: Row) -> Outcome:
-    status = Status.LOST if row.status is None else Status(row.status)
+    status = Status.LOST if row.status == DOUBT_STATUS else _status(reader, row)
     value: Any = None
     error: BaseException | None = None
     if status is Status.OK:
@@ -102,7 +131,8 @@ def _outcome(reader: Reader, row: Row) -> Outcome:
         except ValueError as problem:
             raise JournalDamagedError(reader.path, f"task {row.key!r}: {problem}") from problem
     else:
-        error = TaskLostError(row.key, DOUBT) if row.status is None else _error_of(reader, row)
+        is_known = row.status != DOUBT_STATUS
+        error = _error_of(reader, row) if is_known else TaskLostError(row.key, DOUBT)
     return Outcome(
         row.position,
         row.key,
@@ -110,12 +140,19 @@ def _outcome(reader: Reader, row: Row) -> Outcome:
         status,
         value,
         error,
-        row.started or 0.0,
-        row.seconds or 0.0,
-        row.worker or "",
-        row.attempts or 1,
+        row.started,
+        row.seconds,
+        row.worker,
+        row.attempts,
         recalled=True,
     )
+
+
+def _status(reader: Reader, row: Row) -> Status:
+    try:
+        return Status(row.status)
+    except ValueError as problem:
+        raise JournalDamagedError(reader.path, f"task {row.key!r}: {problem}") from problem
 
 
 def _error_of(reader: Reader, row: Row) -> RemoteError:

@@ -1,103 +1,150 @@
 """The tables of a journal, what tells one from another database, and the words that fill it.
 
-One row a task: written before it is started, completed when it has ended.
-``status`` is null in between, which after a crash says: in doubt.
+``opened`` holds what has begun and is not known to have ended, in the order in which tasks are
+handed out; ``task`` the last that is known of each task, in the order in which that was begun.
 """
 
 import sqlite3
 import struct
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from stratagem_journal.errors import JournalDamagedError, JournalRefusedError
+from stratagem_journal.seals import seal
 
 __all__ = [
+    "ALLOW",
     "BEGIN",
     "COLUMNS",
+    "DOUBT",
+    "DOUBTFUL",
+    "DOUBT_STATUS",
     "END",
     "FORMAT",
     "LEAVE",
+    "PRUNE",
+    "RECORD",
     "TABLES",
-    "WAITING",
+    "UNSURE",
+    "Record",
     "Row",
+    "check",
     "check_format",
-    "digest",
     "is_empty",
+    "settle",
     "write_schema",
 ]
 
 APPLICATION_ID = 0x5354524A  # "STRJ"
 FORMAT = 1
-WAITING = "waiting"
-"""The status of a task that was about to start when its run ended, and did not."""
+DOUBT_STATUS = "doubt"
+"""The status of a task that had begun when its run was cut off: was it done?"""
+
+UNSURE = frozenset({DOUBT_STATUS, "cancelled"})
+"""How a task ended that had been handed out, and may have been done or not."""
 
 _META = "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID"
 _EPOCH = (
     "CREATE TABLE epoch (epoch INTEGER PRIMARY KEY, host TEXT, boot_id TEXT, pid INTEGER, "
     "started TEXT, strategy TEXT, opened REAL, closed REAL, ended TEXT)"
 )
+_FLIGHT = "CREATE TABLE flight (batch INTEGER PRIMARY KEY, most INTEGER NOT NULL)"
+_OPENED = (
+    "CREATE TABLE opened (id INTEGER PRIMARY KEY, position INTEGER NOT NULL, "
+    "batch INTEGER NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL, input BLOB)"
+)
 _TASK = (
-    "CREATE TABLE task (id INTEGER PRIMARY KEY, batch INTEGER NOT NULL, key TEXT NOT NULL, "
-    "position INTEGER NOT NULL, name TEXT NOT NULL, input BLOB, epoch INTEGER NOT NULL, "
-    "begun INTEGER NOT NULL, status TEXT, sequence INTEGER, started REAL, seconds REAL, "
-    "worker TEXT, attempts INTEGER, attempts_in_all INTEGER NOT NULL, "
-    "seconds_in_all REAL NOT NULL, sha256 BLOB, error BLOB, value BLOB, UNIQUE (batch, key))"
+    "CREATE TABLE task (id INTEGER PRIMARY KEY, position INTEGER NOT NULL, "
+    "epoch INTEGER NOT NULL, begun INTEGER NOT NULL, doubts INTEGER NOT NULL, "
+    "attempts_in_all INTEGER NOT NULL, seconds_in_all REAL NOT NULL, "
+    "batch INTEGER NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL, input BLOB, "
+    "status TEXT NOT NULL, started REAL NOT NULL, seconds REAL NOT NULL, worker TEXT NOT NULL, "
+    "attempts INTEGER NOT NULL, error BLOB, value BLOB, sha256 BLOB NOT NULL, "
+    "UNIQUE (batch, key))"
 )
-TABLES = (_META, _EPOCH, _TASK)
+TABLES = (_META, _EPOCH, _FLIGHT, _OPENED, _TASK)
 
-BEGIN = (
-    "INSERT INTO task (batch, key, position, name, input, epoch, begun, attempts_in_all, "
-    "seconds_in_all) VALUES (?, ?, ?, ?, ?, ?, 1, 0, 0) "
-    "ON CONFLICT (batch, key) DO UPDATE SET position = excluded.position, name = excluded.name, "
-    "input = excluded.input, epoch = excluded.epoch, begun = begun + 1, status = NULL, "
-    "sequence = NULL, started = NULL, seconds = NULL, worker = NULL, attempts = NULL, "
-    "sha256 = NULL, error = NULL, value = NULL"
+RECORD = (
+    "id, batch, key, name, input, status, started, seconds, worker, attempts, error, value, sha256"
 )
-END = (
-    "UPDATE task SET status = ?, sequence = ?, started = ?, seconds = ?, worker = ?, "
-    "attempts = ?, attempts_in_all = attempts_in_all + ?, seconds_in_all = seconds_in_all + ?, "
-    "sha256 = ?, error = ?, value = ? WHERE batch = ? AND key = ? AND epoch = ?"
+COLUMNS = f"{RECORD}, position, epoch, begun, doubts, attempts_in_all, seconds_in_all"
+_UPSERT = (
+    "ON CONFLICT (batch, key) DO UPDATE SET id = max(id, excluded.id), "
+    "position = excluded.position, name = excluded.name, input = excluded.input, "
+    "status = excluded.status, "
+    "started = excluded.started, seconds = excluded.seconds, worker = excluded.worker, "
+    "attempts = excluded.attempts, error = excluded.error, value = excluded.value, "
+    "sha256 = excluded.sha256, epoch = excluded.epoch, begun = begun + 1, "
+    "doubts = doubts + excluded.doubts, "
+    "attempts_in_all = attempts_in_all + excluded.attempts_in_all, "
+    "seconds_in_all = seconds_in_all + excluded.seconds_in_all"
 )
-LEAVE = (
-    f"UPDATE task SET status = '{WAITING}', begun = begun - 1 "  # noqa: S608 - all of it is ours
-    "WHERE batch = ? AND key = ? AND epoch = ? AND status IS NULL"
+BEGIN = "INSERT INTO opened VALUES (?, ?, ?, ?, ?, ?)"
+END = f"INSERT INTO task VALUES (?, ?, ?, 1, 0{', ?' * 14}) {_UPSERT}"  # noqa: S608
+LEAVE = "DELETE FROM opened WHERE id = ?"
+ALLOW = "INSERT INTO flight VALUES (?, ?) ON CONFLICT DO UPDATE SET most = excluded.most"
+DOUBT = (
+    "INSERT INTO task SELECT id, position, ?, 1, 1, 1, 0, batch, key, name, input, "  # noqa: S608
+    f"'{DOUBT_STATUS}', 0, 0, '', 1, NULL, NULL, x'' FROM opened WHERE id = ? {_UPSERT}"
 )
-COLUMNS = (
-    "batch, key, position, name, input, epoch, begun, status, sequence, started, seconds, "
-    "worker, attempts, attempts_in_all, seconds_in_all, sha256, error, value"
+_HAS_ENDED = (
+    "EXISTS (SELECT 1 FROM task WHERE (task.batch, task.key) = (opened.batch, opened.key) "
+    "AND task.id >= opened.id)"
 )
+PRUNE = f"DELETE FROM opened WHERE {_HAS_ENDED}"  # noqa: S608 - all of it is ours
+DOUBTFUL = (
+    "SELECT id, position, batch, key, name, input FROM ("  # noqa: S608
+    "SELECT opened.*, most, row_number() OVER (PARTITION BY batch ORDER BY id) AS place "
+    f"FROM opened JOIN flight USING (batch) WHERE NOT {_HAS_ENDED}) "
+    "WHERE place <= most ORDER BY id"
+)
+"""What may run or have run when its run was cut off.
+
+Tasks are handed out in the order of their ids, never more than ``most`` without a recorded end:
+so those after the first ``most`` that have none were never handed out.
+"""
+
+
+class Record(NamedTuple):
+    """Hold what is recorded of the end of a task; the fields are the columns of ``RECORD``."""
+
+    id: int
+    batch: int
+    key: str
+    name: str
+    input: bytes | None
+    status: str
+    started: float
+    seconds: float
+    worker: str
+    attempts: int
+    error: bytes | None
+    value: bytes | None
+    sha256: bytes
 
 
 class Row(NamedTuple):
-    """Hold what a journal knows of one task; the fields are the columns of the table."""
+    """Hold all that is known of a task: the fields of a record, and those of ``COLUMNS`` beyond."""
 
+    id: int
     batch: int
     key: str
-    position: int
     name: str
     input: bytes | None
-    epoch: int
-    begun: int
-    status: str | None
-    sequence: int | None
-    started: float | None
-    seconds: float | None
-    worker: str | None
-    attempts: int | None
-    attempts_in_all: int
-    seconds_in_all: float
-    sha256: bytes | None
+    status: str
+    started: float
+    seconds: float
+    worker: str
+    attempts: int
     error: bytes | None
     value: bytes | None
-
-    def digest(self) -> bytes:
-        """Digest what an outcome is made of again."""
-        return digest(
-            (self.batch, self.attempts or 0, self.started or 0.0, self.seconds or 0.0),
-            (self.key, self.name, self.status or "", self.worker or ""),
-            (self.input, self.error, self.value),
-        )
+    sha256: bytes
+    position: int
+    epoch: int
+    begun: int
+    doubts: int
+    attempts_in_all: int
+    seconds_in_all: float
 
     def check(self, path: object) -> None:
         """See that an outcome is what was written.
@@ -105,39 +152,35 @@ class Row(NamedTuple):
         Raises:
             JournalDamagedError: it is not.
         """
-        if self.status is None or self.status == WAITING:
-            return
-        try:
-            is_whole = self.sha256 == self.digest()
-        except (
-            TypeError,
-            AttributeError,
-            struct.error,
-        ):  # a field of another type than any that is written
-            is_whole = False
-        if not is_whole:
-            raise JournalDamagedError(path, f"the record of task {self.key!r} was changed")
+        check(self, path)
 
 
-def digest(
-    numbers: tuple[int, int, float, float],
-    texts: tuple[str, str, str, str],
-    parts: tuple[bytes | None, bytes | None, bytes | None],
-) -> bytes:
-    """Digest what an outcome is made of, each part with its length.
+_SEALED = slice(1, 12)
+"""The fields from ``batch`` to ``value``, which the digest is of."""
 
-    Args:
-        numbers: batch, attempts, started, seconds.
-        texts: key, name, status, worker.
-        parts: input, error, value.
+
+def check(record: Record | Row, path: object) -> None:
+    """See that an outcome is what was written.
+
+    Raises:
+        JournalDamagedError: it is not.
     """
-    written = [text.encode("utf-8", "surrogatepass") for text in texts]
-    written += [b"-" if part is None else b"+" + part for part in parts]
-    head = _HEAD.pack(*numbers, *map(len, written))
-    return sha256(head + b"".join(written)).digest()
+    if record.status == DOUBT_STATUS:  # it says nothing but that a task may have run
+        return
+    try:
+        sealed = seal(*record[_SEALED])  # type: ignore[misc]
+    except (TypeError, struct.error):  # a field of another type than any that is written
+        sealed = b""
+    if sealed != record.sha256:
+        raise JournalDamagedError(path, f"the record of task {record.key!r} was changed")
 
 
-_HEAD = struct.Struct("<qqdd7q")
+def settle(connection: sqlite3.Connection, epoch: int) -> None:
+    """Note which tasks an earlier run has left in doubt, and forget that others were to begin."""
+    doubtful = [(epoch, row[0]) for row in connection.execute(DOUBTFUL).fetchall()]
+    connection.executemany(DOUBT, doubtful)
+    connection.execute("DELETE FROM opened")
+    connection.execute("DELETE FROM flight")
 
 
 def write_schema(connection: sqlite3.Connection, facts: dict[str, bytes]) -> None:

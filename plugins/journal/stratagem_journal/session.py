@@ -3,8 +3,10 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from contextvars import Context
+from copy import copy
 from typing import Any
 
 import attrs
@@ -17,28 +19,26 @@ from stratagem import (
     Task,
     TaskCancelledError,
     TaskSource,
-    TransportError,
     thread_context,
 )
 from stratagem_journal import failpoints
-from stratagem_journal.codecs import Codec
-from stratagem_journal.errors import JournalError, ValueRefusedError
+from stratagem_journal.errors import JournalError
 from stratagem_journal.fingerprints import Fingerprints
-from stratagem_journal.gate import Gate
+from stratagem_journal.gate import Begun, Gate
 from stratagem_journal.policy import Policy
-from stratagem_journal.recall import Recall, encode_failure
-from stratagem_journal.schema import BEGIN, END, LEAVE, digest
-from stratagem_journal.store import Entry, Store
+from stratagem_journal.reading import Finder
+from stratagem_journal.recall import Recall
+from stratagem_journal.schema import ALLOW, BEGIN, DOUBT, END, LEAVE
+from stratagem_journal.scribe import KEY_BYTES, Scribe, check_key
+from stratagem_journal.store import Store
+from stratagem_journal.writing import Records
 
 __all__ = ["Session", "Terms"]
 
-UNREAD = 128
-UNWRITTEN = 128
+UNREAD = 256
 HURRY_PATIENCE = 1.0
 """Seconds that the inner strategy has to end once it is told to wait for nothing."""
 
-KEY_BYTES = 512
-SHOWN = 1024
 KEYS_SHOWN = 10
 _log = logging.getLogger("stratagem.journal")
 
@@ -49,13 +49,11 @@ class Terms:
 
     Attributes:
         policy: what becomes of tasks that it knows.
-        codec: writes and reads values.
-        most_bytes: how large a value may be.
+        scribe: writes outcomes.
     """
 
     policy: Policy
-    codec: Codec
-    most_bytes: int
+    scribe: Scribe
 
 
 class Session:
@@ -63,6 +61,14 @@ class Session:
 
     A thread, the pump, reads that stream; the writer of the store puts what is on disk
     into the outbox, from which the consumer reads.
+
+    Args:
+        inner: the strategy that runs the tasks.
+        tasks: where tasks come from.
+        store: where they are written.
+        batch: the number of this stream among those that are open.
+        terms: how the journal is kept.
+        mark: leaves a mark in the context of its tasks, by which what they start is known.
 
     Attributes:
         tasks: where tasks come from.
@@ -77,6 +83,7 @@ class Session:
         store: Store,
         batch: int,
         terms: Terms,
+        mark: Callable[[Context], None],
     ) -> None:
         self.tasks = tasks
         self.outbox = Outbox(UNREAD)
@@ -84,26 +91,27 @@ class Session:
         self._inner = inner
         self._store = store
         self._batch = batch
-        self._terms = terms
-        self._fingerprints = Fingerprints(store.salt)
-        self._recall = Recall(store.path, terms.policy, terms.codec, self._fingerprints)
-        self._gate = Gate(
-            tasks,
-            self._sifted,
-            self._record_begin,
-            self._is_full,
-            most=_most_at_once(inner),
-            look_up=store.has_rows,
+        self._policy = terms.policy
+        self._scribe = terms.scribe
+        self._mark = mark
+        self._marked: Context | None = None
+        self._finder = Finder(store.reader, batch) if store.has_rows else None
+        self._recall = Recall(
+            store.path,
+            self._finder,
+            terms.policy,
+            terms.scribe.codec,
+            Fingerprints(store.salt),
         )
+        self._gate = Gate(tasks, self, most=_most_at_once(inner), look_up=self._finder is not None)
         self._context = thread_context()
         self._pump: threading.Thread | None = None
         self._pump_over = False
-        self._room = threading.Semaphore(0)
-        self._unwritten = threading.Semaphore(UNWRITTEN)
-        self._counting = threading.Lock()
-        self._on_the_way = 0
-        self._given: dict[int, bytes | None] = {}
+        self._begins = 0
+        self._ends = 0
+        self._done = 0
         self._awaits_room = False
+        self._cut_off = False
         self._gone = False
         self._gives_up_at = 0.0
         self._broken = False
@@ -128,23 +136,31 @@ class Session:
         self._pump = pump
 
     def _tell_of_doubt(self) -> None:
-        keys = self._store.reader.in_doubt(self._batch) if self._store.has_rows else []
+        keys = self._store.reader.in_doubt(self._batch) if self._finder is not None else []
         if keys:
-            what = "run again" if self._terms.policy.in_doubt == "rerun" else "count as lost"
-            shown = ", ".join(repr(key) for key in keys[:KEYS_SHOWN])
+            what = "run again" if self._policy.in_doubt == "rerun" else "count as lost"
             more = f" and {len(keys) - KEYS_SHOWN} more" if len(keys) > KEYS_SHOWN else ""
             _log.warning(
                 "tasks_in_doubt: %d tasks had begun when the last run was cut off, and %s: %s%s",
                 len(keys),
                 what,
-                shown,
+                ", ".join(map(repr, keys[:KEYS_SHOWN])),
                 more,
             )
 
     @property
     def finished(self) -> bool:
         """Tell whether no further outcome will come."""
-        return self._pump_over and not self._on_the_way and not self._gate.busy
+        if threading.current_thread() in {self._pump, self._store.thread}:
+            return True  # it collects this stream as garbage, and cannot wait for itself
+        if not self._pump_over or self._gate.busy:
+            return False
+        return self._done == self._begins + self._ends
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether all tasks there are went through, and nothing cut it off."""
+        return self._gate.exhausted and not self._cut_off
 
     def stop(self, _give_up_at: float) -> None:
         """Leave it to the inner strategy, whose source is closed with ours."""
@@ -157,8 +173,6 @@ class Session:
         if now < self._gives_up_at:
             return False
         self._gone = True
-        self._room.release()
-        self._unwritten.release()
         return True
 
     def end(self) -> None:
@@ -166,48 +180,27 @@ class Session:
         pump = self._pump
         if not (self._gone or pump is None or pump is threading.current_thread()):
             pump.join()
-        left = self._gate.left()
+        left, out = self._gate.left()
+        self._cut_off = self._cut_off or bool(left or out)
         if self._broken:
             why = "the journal cannot be written, so it was not begun"
-            self._kept += [_cancelled(task, why) for task in left]
-        for task in left:
-            columns = (self._batch, task.key, self._store.epoch)
-            self._store.put(Entry(_NOBODY, LEAVE, columns))
-        if isinstance(self.failure, JournalError):
-            self.failure.outcomes = self._kept
+            self._kept += [_cancelled(begun.task, why) for begun in left]
+        self._put(LEAVE, [(begun.number,) for begun in left])
+        self._put(DOUBT, [(self._store.epoch, begun.number) for begun in out])
+        if self._kept and self.failure is not None:  # the engine takes them from there
+            kept = [*getattr(self.failure, "outcomes", ()), *self._kept]
+            with suppress(AttributeError):  # an exception with slots
+                self.failure.outcomes = kept  # type: ignore[attr-defined]
+
+    def _put(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        if rows:
+            self._store.put(Records(statement, rows))
 
     # What the gate calls, in whichever thread the inner strategy takes tasks.
 
-    def _sifted(self, tasks: list[Task]) -> list[Task]:
-        if not tasks:
-            return tasks
-        try:
-            for task in tasks:
-                _check_key(self._store.path, task)
-            if not self._store.has_rows:
-                return tasks
-            known = self._recall.sort_out(tasks, self._rows_of)
-        except BaseException as error:  # noqa: BLE001 - raised where the outcomes are read
-            self._fail(error)
-            return []
-        for outcome in known.recalled:
-            self.outbox.put(outcome)
-        self.outbox.rouse()
-        return known.to_run
-
-    def _rows_of(self, keys: list[str]) -> dict[str, Any]:
-        return self._store.reader.rows(self._batch, keys)
-
-    def _record_begin(self, tasks: list[Task]) -> None:
-        with self._counting:
-            self._on_the_way += len(tasks)
-        epoch, batch = self._store.epoch, self._batch
-        for task in tasks:
-            given = self._given[task.index] = self._fingerprints.of(task.call)
-            columns = (batch, task.key, task.index, task.name, given, epoch)
-            self._store.put(Entry(self, BEGIN, columns, task))
-
-    def _is_full(self) -> bool:
+    @property
+    def full(self) -> bool:
+        """Tell whether so many outcomes are unread that nothing more should begin."""
         if not self.outbox.full:
             return False
         if not self._awaits_room:
@@ -218,6 +211,39 @@ class Session:
     def _take_since_room(self) -> None:
         self._awaits_room = False
         self._gate.wake()
+
+    def sift(self, tasks: list[Task]) -> list[Begun]:
+        """Hand out what is known of tasks, and give those to run."""
+        try:
+            for task in tasks:
+                if not (task.key.isascii() and 0 < len(task.key) <= KEY_BYTES):
+                    check_key(self._store.path, task)
+                if task.context is not self._marked and task.context is not None:
+                    self._mark(task.context)
+                    self._marked = task.context
+            known = self._recall.sort_out(tasks)
+        except BaseException as error:  # noqa: BLE001 - raised where the outcomes are read
+            self._fail(error)
+            return []
+        if known.recalled:
+            self.outbox.unread.extend(known.recalled)
+            self.outbox.rouse()
+        return [Begun(0, task, given) for task, given in known.to_run]
+
+    def record_begin(self, begun: list[Begun]) -> None:
+        """Have it written that tasks begin."""
+        batch, numbers = self._batch, self._store.numbers
+        rows = []
+        for one in begun:
+            task, one.number = one.task, next(numbers)
+            rows.append((one.number, task.index, batch, task.key, task.name, one.given))
+        self._begins += 1
+        self._store.put(Records(BEGIN, rows, self, begun))
+
+    def record_allowance(self, most: int) -> None:
+        """Have it written how many tasks may be out at once."""
+        self._begins += 1
+        self._store.put(Records(ALLOW, [(self._batch, most)], self, [most]))
 
     # The pump.
 
@@ -232,91 +258,64 @@ class Session:
         self.outbox.ring()
 
     def _record_end(self, outcome: Outcome) -> None:
-        task = self._gate.take_back(outcome.index)
-        if task is None:  # it answers for what it was not given: the engine says so
+        if self._gone:  # it was answered for, and stays in doubt
+            return
+        begun = self._gate.take_back(outcome.index)
+        if begun is None:  # it answers for what it was not given: the engine says so
             self.outbox.put(outcome)
             return
         if failpoints.reach is not None:
             failpoints.reach("ended")
-        outcome, value, error = self._written(outcome)
-        given = self._given.pop(task.index)  # of before it ran: a task may change what it has
-        status, worker, attempts = str(outcome.status), outcome.worker, outcome.attempts
-        started, seconds = float(outcome.started_at), float(outcome.seconds)
-        whole = digest(
-            (self._batch, attempts, started, seconds),
-            (task.key, task.name, status, worker),
-            (given, error, value),
-        )
-        number = next(self._store.sequence)
-        ended = (status, number, started, seconds, worker, attempts, attempts, seconds)
-        columns = (*ended, whole, error, value, self._batch, task.key, self._store.epoch)
-        with self._counting:
-            self._on_the_way += 1
-        if not self._gone:
-            self._unwritten.acquire()
-        self._store.put(Entry(self, END, columns, outcome))
-        if self.outbox.full:
-            self.outbox.resume_when_room(self._room.release)
-            if not self._gone:
-                self._room.acquire()
-
-    def _written(self, outcome: Outcome) -> tuple[Outcome, bytes | None, bytes | None]:
-        """Give an outcome, its value and its error as they are written.
-
-        A value that cannot be written makes it a failure, which shows the start of the value.
-        """
-        if not outcome.ok:
-            return outcome, None, encode_failure(outcome.error)
         try:
-            return outcome, self._encoded(outcome.value), None
-        except Exception as error:  # noqa: BLE001 - the codec is the caller's
-            problem = f"the journal cannot keep the value: {_said(error)}"
-            refused = TransportError("encode_result", problem, shown=_shown(outcome.value))
-            refused.__cause__ = error
-        outcome = attrs.evolve(outcome, status=Status.ERROR, value=None, error=refused)
-        return outcome, None, encode_failure(refused)
-
-    def _encoded(self, value: object) -> bytes:
-        written, most = self._terms.codec.encode(value), self._terms.most_bytes
-        if len(written) > most:
-            raise ValueRefusedError(
-                f"takes {len(written)} bytes, more than max_value_bytes={most}; "
-                "return less, or where it is stored"
-            )
-        return written
+            outcome, row = self._scribe.written(outcome, begun, self._batch, self._store.epoch)
+        except BaseException:
+            self._kept.append(outcome)
+            raise
+        self._cut_off = self._cut_off or outcome.status is Status.CANCELLED
+        self._ends += 1
+        self._store.put(Records(END, (row,), self, (outcome,)))
 
     # What the writer calls.
 
-    def committed(self, entries: Sequence[Entry]) -> None:
+    def committed(self, records: Sequence[Records]) -> None:
         """Let tasks begin and outcomes go: they are on disk."""
-        begun = [entry.subject for entry in entries if entry.statement is BEGIN]
-        if len(begun) < len(entries):
-            self._gate.settle(len(entries) - len(begun))
-        for entry in entries:
-            if entry.statement is END:
-                self.outbox.put(entry.subject)
-                self._unwritten.release()
-        if begun:
-            self._gate.release(begun)
-        self._arrived(len(entries))
+        begun: list[Begun] = []
+        ended = 0
+        for some in records:
+            if some.statement is END:
+                self.outbox.unread.extend(some.subjects)
+                ended += len(some.subjects)
+            elif some.statement is BEGIN:
+                begun += some.subjects
+            else:
+                self._gate.allow(*some.subjects)
+        self._gate.go_on(begun, ended)
+        self._arrived(records)
 
     def failed(self, error: JournalError) -> None:
         """Start no further task: nobody could tell later that it had begun."""
         self._broken = True
-        self._fail(error)
+        own = copy(error)  # each stream's has its own outcomes
+        own.__cause__ = error.__cause__
+        self._fail(own)
 
-    def unrecorded(self, entries: Sequence[Entry]) -> None:
+    def unrecorded(self, records: Sequence[Records]) -> None:
         """Keep outcomes for the report; the tasks that were to begin do not."""
-        for entry in entries:
-            if entry.statement is END:
-                self._kept.append(entry.subject)
-                self._unwritten.release()
-        self._arrived(len(entries))
+        for some in records:
+            if some.statement is END:
+                self._keep(some.subjects)
+        self._arrived(records)
 
-    def _arrived(self, count: int) -> None:
-        with self._counting:
-            self._on_the_way -= count
-        if not self._on_the_way:
+    def _keep(self, outcomes: Iterable[Outcome]) -> None:
+        if self.tasks.hurried:  # an interrupt goes before the failure that would carry them
+            for outcome in outcomes:
+                self.outbox.put(outcome)
+        else:
+            self._kept += outcomes
+
+    def _arrived(self, records: Sequence[Records]) -> None:
+        self._done += len(records)
+        if self._done == self._begins + self._ends:
             self.outbox.ring()
         else:
             self.outbox.rouse()
@@ -328,41 +327,13 @@ class Session:
         self.outbox.ring()
 
 
-def _most_at_once(strategy: object) -> int | None:
-    """Tell how many tasks a strategy runs at once; None where neither it nor its inner one says."""
+def _most_at_once(strategy: ExecutionStrategy) -> int | None:
+    """Tell how many tasks a strategy runs at once; None where it does not say."""
     for name in ("max_workers", "max_concurrency"):
         most = getattr(strategy, name, None)
-        if isinstance(most, int):
+        if type(most) is int and most > 0:
             return most
-    inner = getattr(strategy, "inner", None)
-    return None if inner is None else _most_at_once(inner)
-
-
-class _Nobody:
-    """Be nobody to tell of what is written."""
-
-    def committed(self, entries: Sequence[Entry]) -> None:
-        """Let it be."""
-
-    def failed(self, error: JournalError) -> None:
-        """Let it be."""
-
-    def unrecorded(self, entries: Sequence[Entry]) -> None:
-        """Let it be."""
-
-
-_NOBODY = _Nobody()
-
-
-def _check_key(path: Path, task: Task) -> None:
-    try:
-        size = len(task.key.encode("utf-8"))
-    except UnicodeEncodeError as error:
-        raise JournalError(path, f"the key {task.key!r} is no Unicode text: {error}") from error
-    if not 0 < size <= KEY_BYTES:
-        raise JournalError(
-            path, f"the key of input {task.index} has {size} bytes; a key has 1 to {KEY_BYTES}"
-        )
+    return None
 
 
 def _cancelled(task: Task, why: str) -> Outcome:
@@ -370,17 +341,3 @@ def _cancelled(task: Task, why: str) -> Outcome:
     return Outcome(
         task.index, task.key, task.name, Status.CANCELLED, None, error, parent=task.parent
     )
-
-
-def _said(error: Exception) -> str:
-    return (
-        str(error) if isinstance(error, ValueRefusedError) else f"{type(error).__name__}: {error}"
-    )
-
-
-def _shown(value: object) -> str:
-    try:
-        shown = repr(value)
-    except Exception as error:  # noqa: BLE001 - the value is the task's, and may raise anything
-        return f"(its repr raised {type(error).__name__})"
-    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."

@@ -3,10 +3,12 @@
 import os
 import threading
 from collections.abc import Iterator
+from contextvars import Context, ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratagem import (
+    CurrentTask,
     ExecutionStrategy,
     Outcome,
     StreamingStrategy,
@@ -14,7 +16,7 @@ from stratagem import (
     current_task,
     outcomes_of,
 )
-from stratagem_journal.errors import JournalResumeError
+from stratagem_journal.errors import JournalInUseError, JournalResumeError
 from stratagem_journal.policy import Durability, InDoubt, OnMismatch, Policy
 
 if TYPE_CHECKING:  # SQLite and what values are made of are imported when a journal is
@@ -24,6 +26,9 @@ if TYPE_CHECKING:  # SQLite and what values are made of are imported when a jour
 __all__ = ["JournalStrategy"]
 
 MOST_BYTES = 64 * 2**20
+_tasks_of: "ContextVar[tuple[JournalStrategy, ...]]" = ContextVar("stratagem_journal", default=())
+"""The strategies that keep the task in a journal that runs here."""
+
 UNTIL_IT_ENDS = 1e6
 """Seconds, more than any grace: the inner strategy ends within its own."""
 
@@ -41,16 +46,17 @@ class JournalStrategy(StreamingStrategy):
     Args:
         inner: the strategy that runs the tasks.
         path: the file; it is made, for its owner alone, where there is none.
-        resume: True to go on with a file that must be there, False to begin one that must not
-            hold anything yet; None, the default, to do what fits.
+        resume: True to insist that the file is there, False that it holds no run; None, the
+            default, to do what is open.
         durability: ``"full"`` outlives a crash of the machine, ``"process"`` one of the process.
-        in_doubt: whether tasks that had begun when a run was cut off run again (``"rerun"``),
-            or come back as lost (``"fail"``).
+        in_doubt: whether tasks that may have begun when a run was cut off run again
+            (``"rerun"``), or come back as lost (``"fail"``).
         retry_failed: whether tasks that failed run again.
         on_mismatch: what to do where a key is known with another input: ``"error"`` ends the run,
             ``"rerun"`` runs the task again, ``"reuse"`` gives what was recorded.
         codec: how values are kept that are not plain data: a class of attrs, dataclasses or
-            pydantic, several, or two functions, one to take a value apart and one to make it.
+            pydantic, several, or two functions, one to take a value apart and one to make it;
+            or where one of them is found, as text: ``module:name``.
         max_value_bytes: how large one value may be when written.
 
     Raises:
@@ -71,6 +77,9 @@ class JournalStrategy(StreamingStrategy):
         max_value_bytes: int = MOST_BYTES,
     ) -> None:
         from stratagem_journal.codecs import read_codec  # noqa: PLC0415 - as said above
+        from stratagem_journal.failures import Failures  # noqa: PLC0415
+        from stratagem_journal.redaction import Redactor  # noqa: PLC0415
+        from stratagem_journal.scribe import Scribe  # noqa: PLC0415
         from stratagem_journal.session import Terms  # noqa: PLC0415
 
         self.inner = inner
@@ -82,15 +91,15 @@ class JournalStrategy(StreamingStrategy):
         _one_of("in_doubt", in_doubt, ("rerun", "fail"))
         _one_of("retry_failed", retry_failed, (True, False))
         _one_of("on_mismatch", on_mismatch, ("error", "rerun", "reuse"))
-        if isinstance(max_value_bytes, bool) or not isinstance(max_value_bytes, int):
-            raise TypeError(f"max_value_bytes must be a whole number, not {max_value_bytes!r}")
-        if max_value_bytes < 1:
-            raise ValueError(f"max_value_bytes must be at least 1, not {max_value_bytes!r}")
-        policy = Policy(in_doubt, retry_failed, on_mismatch)
-        self._terms = Terms(policy, read_codec(codec), max_value_bytes)
-        self._lock = threading.Lock()
+        most_bytes = _require_count("max_value_bytes", max_value_bytes)
+        self._terms = Terms(
+            Policy(in_doubt, retry_failed, on_mismatch),
+            Scribe(read_codec(codec), Failures(Redactor()), most_bytes),
+        )
+        # A garbage collection that drops a stream may come back here in the same thread.
+        self._lock = threading.RLock()
         self._store: Store | None = None
-        self._batches: set[int] = set()
+        self._open_for: dict[int, CurrentTask | None] = {}
 
     def stream(self, tasks: TaskSource) -> Iterator[Outcome]:
         """Open the file, and yield outcomes that are on disk.
@@ -98,23 +107,39 @@ class JournalStrategy(StreamingStrategy):
         Raises:
             JournalError: the file cannot be opened, or not be trusted.
         """
-        if self._batches and current_task() is not None:  # one of ours started it
+        if self in _tasks_of.get():  # one of ours started it
             return self.inner.stream(tasks)
         from stratagem_journal.session import Session  # noqa: PLC0415
 
         store, batch = self._opened()
         try:
-            return _Stream(self, Session(self.inner, tasks, store, batch, self._terms), batch)
+            session = Session(self.inner, tasks, store, batch, self._terms, self._mark)
+            return _Stream(self, session, batch)
         except BaseException:
             self.leave(batch, "failed")
             raise
 
+    def _mark(self, context: Context) -> None:
+        """Have it known, in the context of our tasks, that what they start is part of them."""
+        ours = context.get(_tasks_of, ())
+        if self not in ours:
+            context.run(_tasks_of.set, (*ours, self))
+
     def _opened(self) -> "tuple[Store, int]":
+        opener = current_task()
         with self._lock:
+            if any(other != opener for other in self._open_for.values()):
+                raise JournalInUseError(
+                    self.path,
+                    "streams of several tasks cannot share it: they are known by the order in "
+                    "which they were opened, which differs from run to run; "
+                    "give each a journal of its own",
+                )
             if self._store is None:
                 self._store = self._open()
-            batch = next(n for n in range(len(self._batches) + 1) if n not in self._batches)
-            self._batches.add(batch)
+            taken = self._open_for
+            batch = next(number for number in range(len(taken) + 1) if number not in taken)
+            self._open_for[batch] = opener
             return self._store, batch
 
     def _open(self) -> "Store":
@@ -150,11 +175,11 @@ class JournalStrategy(StreamingStrategy):
     def leave(self, batch: int, ended: str) -> None:
         """Let a stream go; the last one closes the file."""
         with self._lock:
-            self._batches.discard(batch)
+            self._open_for.pop(batch, None)
             store = self._store
             if store is None:
                 return
-            if self._batches:
+            if self._open_for:
                 store.has_rows = True  # which the next stream of this number finds
                 return
             self._store = None
@@ -174,7 +199,7 @@ class _Stream(Iterator[Outcome]):
         try:
             return next(self._outcomes)
         except StopIteration:
-            self._leave("finished")
+            self._leave("finished" if self._session.whole else "stopped")
             raise
         except KeyboardInterrupt:
             self._leave("interrupted")
@@ -188,7 +213,7 @@ class _Stream(Iterator[Outcome]):
         try:
             self._outcomes.close()  # type: ignore[attr-defined]
         finally:
-            self._leave("closed")
+            self._leave("stopped")
 
     def __del__(self) -> None:
         if getattr(self, "_strategy", None) is not None:
@@ -211,3 +236,11 @@ def _as_path(given: object) -> Path:
 def _one_of(option: str, given: object, choices: tuple[object, ...]) -> None:
     if not any(type(given) is type(choice) and given == choice for choice in choices):
         raise ValueError(f"{option} must be one of {choices}, not {given!r}")
+
+
+def _require_count(option: str, given: object) -> int:
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"{option} must be a whole number, not {given!r}")
+    if given < 1:
+        raise ValueError(f"{option} must be at least 1, not {given!r}")
+    return given
