@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from stratagem.cli.messages import CommandError
+from stratagem.cli.output import refuse_same_path
 from stratagem.testing.waiting import lines, until
 
 pytestmark = pytest.mark.once
@@ -211,8 +213,82 @@ def test_a_second_run_and_a_used_file_are_refused(here):
     busy, _, why_busy = run(*mapped("--resume", "-o", "out.jsonl"))
     Path("hold").unlink()
     process.communicate(timeout=PATIENCE)
-    used, _, why_used = run(*mapped("-o", "out.jsonl"))
+    used, _, why_used = run(*mapped("--no-resume", "-o", "out.jsonl"))
 
     assert (busy, f"process {process.pid} on " in why_busy) == (75, True)
     assert (used, "holds a run already" in why_used) == (2, True)
     assert Path("out.jsonl").read_text(encoding="utf-8") == "precious"
+
+
+def test_the_output_is_no_file_of_the_journal(here):
+    """Writing lines would empty it."""
+    assert here
+    run(*mapped("-q"))
+    code, _, why = run(*mapped("-o", "./run.db"))
+
+    assert (code, "same file" in why) == (2, True)
+    assert run("runs", "run.db")[0] == 0
+
+
+@pytest.mark.parametrize("output", ["run.db", "run.db-wal", "run.db-shm", "run.db.lock"])
+def test_nor_is_it_one_that_is_not_there_yet(here, output):
+    """The journal is made after the output was looked at."""
+    assert here
+    with pytest.raises(CommandError, match="same file"):
+        refuse_same_path("run.db", output)
+    refuse_same_path("run.db", f"{output}.jsonl")
+
+
+def test_a_run_goes_on_where_it_fits(here):
+    """The same command again does only what is open, as in code, and says what it recalled."""
+    assert here
+    run(*mapped())
+    code, _, err = run(*mapped())
+
+    assert (code, "8 recalled" in err) == (1, True)
+    assert ran() == [0, 1, 2, 3, 4, 5, 5, 6, 6, 7, 8, 9]
+
+
+def test_a_run_that_errors_have_stopped_says_how_to_go_on(here):
+    """As one that was interrupted does."""
+    assert here
+    code, _, err = run(*mapped("--max-errors", "1", "-s", "sequential"))
+
+    assert code == 1
+    assert "go on with: stratagem map functions:work in.jsonl --journal run.db" in err
+
+
+def test_what_runs_is_not_said_to_be_in_doubt(here):
+    """While a run writes, what it has begun is in flight."""
+    assert here
+    Path("hold").touch()
+    process = start(*mapped("-s", "threads(max_workers=1)"))
+    until(lambda: lines(Path("ledger"))[-1:] == ["3"])
+    _, told, _ = run("runs", "run.db")
+    process.kill()
+    process.communicate()
+    _, told_later, _ = run("runs", "run.db")
+
+    assert "3 ok, 1 in flight" in told
+    assert "in flight: task '3'" in told
+    assert ": runs" in told
+    assert "3 ok, 1 in doubt" in told_later
+    assert ": was cut off" in told_later
+
+
+def test_a_codec_is_named_in_the_strategy(here):
+    """Values of types of one's own come back as that on the command line, too."""
+    Path("models.py").write_text(
+        "import attrs\n@attrs.define\nclass Answer:\n    text: str\n"
+        "def work(item):\n    return Answer(str(item['id']))\n"
+        "codec = (attrs.asdict, lambda parts: Answer(**parts))\n",
+        encoding="utf-8",
+    )
+    strategy = "journal(threads, path='run.db', codec='models:codec')"
+    again = [run("map", "models:work", "in.jsonl", "-s", strategy) for _ in range(2)]
+
+    assert [code for code, _, _ in again] == [0, 0]
+    values = [[line["value"] for line in records(out)] for _, out, _ in again]
+    assert values == [[{"text": str(number)} for number in range(10)]] * 2
+    assert "10 recalled" in again[1][2]
+    assert here

@@ -96,12 +96,12 @@ def _add_map(parser: argparse.ArgumentParser) -> None:
     add(
         "--journal",
         metavar="FILE",
-        help="keep every outcome in this file, which must hold no run yet",
+        help="keep every outcome in this file; what it holds of a run does not run again",
     )
     add(
         "--resume",
-        action="store_true",
-        help="go on with the run in the journal: only what is open runs",
+        action=argparse.BooleanOptionalAction,
+        help="insist that the journal is there already, or that it holds no run",
     )
     add("--unordered", action="store_true", help="write lines as tasks end, not in input order")
     add(

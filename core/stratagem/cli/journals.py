@@ -4,7 +4,6 @@ Its factory can say what a journal holds; no more of it is known here.
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 from stratagem.cli.engines import open_engine
@@ -15,7 +14,7 @@ from stratagem.cli.messages import (
     printable,
     say,
 )
-from stratagem.cli.output import LineWriter, OutputError, open_output
+from stratagem.cli.output import LineWriter, OutputError, open_output, refuse_same_path
 from stratagem.cli.records import encode, record_of
 from stratagem.cli.standard import fill_standard_descriptors, take_stdout
 from stratagem.engine import JOURNAL
@@ -45,9 +44,8 @@ def salvage_journal(path: str, target: str) -> int:
 
 def export_journal(path: str, output: str) -> int:
     """Write a line for each outcome in a journal; give the exit code."""
-    is_there = output != "-" and Path(output).exists() and Path(path).exists()
-    if is_there and Path(output).samefile(path):
-        raise CommandError("the journal and the output are the same file")
+    if output != "-":
+        refuse_same_path(path, output)
     lines = (encode(record_of(outcome))[1] for outcome in _journals().outcomes(path))
     return _write(lines, output)
 

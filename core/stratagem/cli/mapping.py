@@ -19,11 +19,18 @@ from stratagem.cli.messages import (
     EXIT_BROKEN_PIPE,
     EXIT_INTERRUPTED,
     EXIT_TASKS_FAILED,
+    EXIT_UNWRITABLE,
     CommandError,
     say,
 )
 from stratagem.cli.ordering import InOrder
-from stratagem.cli.output import LineWriter, OutputError, open_output, refuse_same_file
+from stratagem.cli.output import (
+    LineWriter,
+    OutputError,
+    open_output,
+    refuse_same_file,
+    refuse_same_path,
+)
 from stratagem.cli.records import encode, line_of, record_of
 from stratagem.cli.standard import fill_standard_descriptors, take_stdout
 from stratagem.cli.tally import Tally
@@ -60,7 +67,7 @@ class MapRequest:
     log: str | None = None
     progress: bool | None = None
     journal: str | None = None
-    resume: bool = False
+    resume: bool | None = None
     unordered: bool = False
     quiet: bool = False
 
@@ -71,13 +78,15 @@ def run_map(request: MapRequest) -> int:
     Raises:
         CommandError: the run cannot begin, its input is bad, or its output cannot be written.
     """
-    if request.resume and request.journal is None:
+    if request.resume is not None and request.journal is None:
         raise CommandError("--resume needs the journal to go on with: --journal FILE")
     fill_standard_descriptors()
     kept = take_stdout() if request.output == "-" else None
     function = load_function(request.function)
     source = open_input(request.input, request.format)
     refuse_same_file(source.file.fileno(), request.output if kept is None else kept)
+    if request.journal is not None and kept is None:
+        refuse_same_path(request.journal, request.output)
     with open_engine() as engine:
         stream = _open_stream(engine, function, source, request)
         with stream:
@@ -159,9 +168,13 @@ class _Delivery:
             is_input = error.exit_code == EXIT_BAD_INPUT
             self._say_summary("stopped by bad input" if is_input else "stopped")
             say(str(error))
+            if error.exit_code == EXIT_UNWRITABLE:
+                self._say_how_to_go_on()
             return error.exit_code
         report = self._stream.report
         self._say_summary(report.reason or _REASONS.get(report.stopped or ""))
+        if report.stopped is not None:
+            self._say_how_to_go_on()
         return EXIT_TASKS_FAILED if self._tally.failed else 0
 
     def _run(self) -> None:
@@ -221,13 +234,14 @@ class _Delivery:
         where = "stdout" if self._request.output == "-" else self._request.output
         self._say_summary("stopped")
         say(f"{where} cannot be written: {getattr(cause, 'strerror', None) or cause}")
+        self._say_how_to_go_on()
         return EXIT_BAD_INPUT
 
     def _say_how_to_go_on(self) -> None:
         if self._request.quiet or self._request.journal is None:
             return
-        resume = [] if self._request.resume else ["--resume"]
-        say(f"go on with: {shlex.join(['stratagem', *sys.argv[1:], *resume])}")
+        given = [word for word in sys.argv[1:] if word not in {"--resume", "--no-resume"}]
+        say(f"go on with: {shlex.join(['stratagem', *given, '--resume'])}")
 
     def _say_summary(self, stopped: str | None) -> None:
         if self._request.quiet:

@@ -10,10 +10,11 @@ from typing import Self
 
 from stratagem.cli.messages import CommandError
 
-__all__ = ["LineWriter", "OutputError", "open_output", "refuse_same_file"]
+__all__ = ["LineWriter", "OutputError", "open_output", "refuse_same_file", "refuse_same_path"]
 
 FLUSH_BYTES = 2**16
 FLUSH_SECONDS = 0.1
+_OF_A_JOURNAL = ("", "-wal", "-shm", ".lock")
 
 
 class OutputError(Exception):
@@ -47,6 +48,16 @@ def refuse_same_file(source: int, output: int | str) -> None:
     here = os.fstat(source)
     if stat.S_ISREG(here.st_mode) and os.path.samestat(here, there):
         raise CommandError("input and output are the same file")
+
+
+def refuse_same_path(journal: str, output: str) -> None:
+    """Refuse to write into a journal or a file beside it, whether it is there yet or not.
+
+    Raises:
+        CommandError: the output is one of them.
+    """
+    if Path(output).resolve() in {Path(f"{journal}{end}").resolve() for end in _OF_A_JOURNAL}:
+        raise CommandError("the journal and the output are the same file")
 
 
 class LineWriter:
