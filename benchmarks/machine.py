@@ -15,6 +15,7 @@ PACKAGES = [
     "mpire",
     "pebble",
     "aiometer",
+    "dbos",
     "langchain-core",
     "httpx",
     "distributed",

@@ -38,6 +38,8 @@ TINY = {
     "import": 1,
     "list-strategies": 1,
     "command-line": 20,
+    "journal": 20,
+    "resume": 20,
 }
 """Sizes at which ours run in a test; each contest that is left out sleeps a second or more."""
 PATIENT = {"tiny-then-heavy", "lognormal", "one-heavy-first"}
