@@ -1,15 +1,18 @@
 """Signals: the first one asks a run to stop, the second does not wait."""
 
+import dis
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
+from typing import ClassVar
 
 import psutil
 import pytest
 
-from stratagem import Engine, RunInterrupted, hookimpl
+from stratagem import Engine, RunInterrupted, Stream, hookimpl
 from stratagem.testing import EventRecorder
 
 PATIENCE = 20.0
@@ -319,6 +322,68 @@ def test_a_second_interrupt_ends_the_close_of_a_stream(start_script, spec):
 
     assert printed.split() == ["closed", "{'cancelled'}"], complaints
     assert time.monotonic() - began < 5.0
+
+
+INTERRUPTED_AFTER = {"RESUME", "JUMP_BACKWARD", "CALL", "CALL_KW", "CALL_FUNCTION_EX"}
+"""After these alone the interpreter looks whether a signal has come."""
+
+
+class Striker:
+    """Raise KeyboardInterrupt in the loop over a stream, at the nth place where it can strike."""
+
+    code = Stream.__iter__.__code__
+    names: ClassVar = {step.offset: step.opname for step in dis.get_instructions(code)}
+
+    def __init__(self, nth):
+        self.left = nth
+        self.last = ""
+
+    def __call__(self, frame, _event, _arg):
+        if frame.f_code is not self.code:
+            return None
+        frame.f_trace_opcodes = True
+        return self.step
+
+    def step(self, frame, event, _arg):
+        if event == "opcode":
+            last, self.last = self.last, self.names[frame.f_lasti]
+            self.left -= last in INTERRUPTED_AFTER
+            if self.left == 0:
+                self.left = -1
+                raise KeyboardInterrupt
+        return self.step
+
+
+def is_struck(stream, striker):
+    """Read a stream to its end, or until it is struck."""
+    tracing = sys.gettrace()
+    sys.settrace(striker)
+    try:
+        for _ in stream:
+            pass
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(tracing)
+    return False
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("spec", ["sequential", "threads(max_workers=2)"])
+def test_a_stream_can_be_closed_wherever_its_loop_was_interrupted(engine, spec):
+    """No interrupt leaves it locked."""
+    is_struck(engine.stream_map(abs, [1]), Striker(1000))  # Python 3.12 traces from the second on
+    for nth in range(1, 1000):
+        stream = engine.stream_map(abs, [-1, 2, -3], strategy=spec)
+        struck = is_struck(stream, Striker(nth))
+        closing = threading.Thread(target=stream.close, daemon=True)
+        closing.start()
+        closing.join(PATIENCE)
+        assert not closing.is_alive(), nth
+        if not struck:
+            break
+
+    assert 10 < nth < 999
 
 
 def handlers():

@@ -43,7 +43,7 @@ __all__ = ["Stream"]
 KEEP = 10_000
 _log = logging.getLogger("stratagem")
 OK = Status.OK
-SETTLED_UNSEEN = frozenset({str, tuple})
+UNSEEN = frozenset({str, tuple})
 """The types of entries of the ledger that stand for tasks nobody asks for, unless they fail."""
 
 
@@ -126,40 +126,36 @@ class Stream(Iterator[Outcome]):
         settled: Outcome | None
         while True:
             me = get_ident()
-            if me == self._announcer.teller or not turn.acquire(blocking=False):
-                self._wait_for_turn(me)
-            self._reader = me
-            try:
-                if not self._begun:
-                    self._begin()
-                for outcome in answers:
-                    entry = pop(outcome.index, None)
-                    if type(entry) in SETTLED_UNSEEN and outcome.status is OK and not self._closing:
-                        if self._handed_out is not None:
-                            self._keep(outcome)
-                        self._succeeded += 1
-                        settled = outcome
-                        break
-                    if (settled := self._settle_entry(entry, outcome)) is not None:
-                        break
+            if me == self._reader or me == self._announcer.teller:  # noqa: PLR1714 - twice as fast
+                raise RuntimeError("a listener cannot read the stream that it is called for")
+            with turn:  # after a call of `acquire` an interrupt could strike before the `try`
+                self._reader = me
+                try:
+                    if not self._begun:
+                        self._begin()
+                    for outcome in answers:
+                        entry = pop(outcome.index, None)
+                        is_unseen = type(entry) in UNSEEN and outcome.status is OK
+                        if is_unseen and not self._closing:
+                            if self._handed_out is not None:
+                                self._keep(outcome)
+                            self._succeeded += 1
+                            settled = outcome
+                            break
+                        if (settled := self._settle_entry(entry, outcome)) is not None:
+                            break
+                    else:
+                        settled = None
+                except BaseException as error:
+                    self._break_off(error)
+                    raise
                 else:
-                    settled = None
-            except BaseException as error:
-                self._break_off(error)
-                raise
-            else:
-                if settled is None:
-                    self._finish()
-                    return
-            finally:
-                self._reader = 0
-                turn.release()
+                    if settled is None:
+                        self._finish()
+                        return
+                finally:
+                    self._reader = 0
             yield settled
-
-    def _wait_for_turn(self, me: int) -> None:
-        if me in {self._reader, self._announcer.teller}:
-            raise RuntimeError("a listener cannot read the stream that it is called for")
-        self._turn.acquire()
 
     def __next__(self) -> Outcome:
         """Give the next outcome.
