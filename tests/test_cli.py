@@ -44,6 +44,9 @@ FUNCTIONS = """
             raise ValueError(f"odd: {item}")
         return item
 
+    def complain(said):
+        raise ValueError(said)
+
     def long_complaint(item):
         raise ValueError("x" * 100_000)
 
@@ -191,6 +194,22 @@ def test_a_long_message_is_cut(here: Path) -> None:
 
     message = records(done.stdout)[0]["error"]["message"]
     assert 4096 <= len(message) < 4200
+
+
+def test_secrets_in_messages_of_errors_are_masked(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what has the shape of a key nor what the environment keeps is in line or summary."""
+    monkeypatch.setenv("HOUSE_TOKEN", "a word of the house")
+    key = "sk-" + 20 * "x"
+    said = f"{key} refused, and {os.environ['HOUSE_TOKEN']!r} too"
+
+    done = run("map", "functions:complain", write_items(here / "in.jsonl", said))
+
+    message = records(done.stdout)[0]["error"]["message"]
+    assert message == "[redacted] refused, and '[redacted]' too"
+    assert message in done.stderr
+    assert key not in done.stdout + done.stderr
 
 
 def test_a_task_that_exits_is_a_failed_task(here: Path) -> None:

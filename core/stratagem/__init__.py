@@ -3,7 +3,7 @@
 The tree stands on itself without a circle, lowest first:
 
 - ``errors``, ``hookspecs``, ``keys``, ``tags``, ``files``, then ``task``, ``snapshot``,
-  ``terminal``: the values, and rules on them.
+  ``terminal``, ``redaction``: the values, and rules on them.
 - ``source``, ``stages``, ``submissions``, ``intake``, ``async_intake``, ``expansion``: where
   tasks come from;
   ``scope``, ``loops``, ``loop_thread``, ``event_loops``, ``invoke``: what runs where a task runs;
@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     )
     from stratagem.outbox import Outbox
     from stratagem.plugins import StrategyInfo
+    from stratagem.redaction import Redactor
     from stratagem.report import HookFailure, Report
     from stratagem.run import Run
     from stratagem.scope import CurrentTask, current_task, thread_context
@@ -119,6 +120,7 @@ __all__ = [
     "PluginError",
     "PositionalOptionError",
     "Producer",
+    "Redactor",
     "RemoteError",
     "Report",
     "Run",
@@ -194,6 +196,7 @@ _HOMES = {
     "PluginError": "errors",
     "PositionalOptionError": "errors",
     "Producer": "consuming",
+    "Redactor": "redaction",
     "RemoteError": "errors",
     "Report": "report",
     "Run": "run",

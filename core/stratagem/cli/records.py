@@ -4,7 +4,7 @@ import dataclasses
 import json
 from datetime import date, time
 from enum import Enum
-from functools import singledispatch
+from functools import cache, singledispatch
 from math import isfinite
 from pathlib import PurePath
 from typing import Any
@@ -13,6 +13,7 @@ from uuid import UUID
 import attrs
 
 from stratagem.errors import RemoteError, TransportError
+from stratagem.redaction import Redactor
 from stratagem.task import Outcome, Status
 
 __all__ = ["encode", "error_record", "line_of", "record_of"]
@@ -89,10 +90,16 @@ def _without_value(record: dict[str, Any], reason: Exception) -> dict[str, Any]:
 
 
 def error_record(error: BaseException | None) -> dict[str, str]:
-    """Give type and message of an exception as text, the message cut at 4 KB."""
+    """Give type and message of an exception as text, without secrets, the message cut at 4 KB."""
     name = error.type_name if isinstance(error, RemoteError) else _type_name(error)
     message = error.message if isinstance(error, RemoteError) else _text(error)
-    return {"type": name, "message": _cut(message, MESSAGE_CHARACTERS)}
+    safe = _redactor()(message[:SHOWN_CHARACTERS])
+    return {"type": name, "message": _cut(safe, MESSAGE_CHARACTERS)}
+
+
+@cache
+def _redactor() -> Redactor:
+    return Redactor()
 
 
 def _type_name(value: object) -> str:

@@ -15,7 +15,7 @@
         seals ── what tells whether a record is what was written
     looking, salvage ── what people ask of a file
     policy ── what a caller says of it
-    values, codecs, failures, redaction, fingerprints ── what values, errors and inputs are on disk
+    values, codecs, failures, fingerprints ── what values, errors and inputs are on disk
 
 One task, once through: the inner strategy asks the gate, which takes it from further up and has
 the store write that it begins; when that is on disk it is handed out, runs, and its outcome comes

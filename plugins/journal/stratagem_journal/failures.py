@@ -1,7 +1,6 @@
 """Errors as they are written: what they are, not what they hold."""
 
-from stratagem import RemoteError
-from stratagem_journal.redaction import Redactor
+from stratagem import Redactor, RemoteError
 from stratagem_journal.values import dumps, loads
 
 __all__ = ["Failures", "decode_failure"]

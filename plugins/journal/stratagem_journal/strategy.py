@@ -11,6 +11,7 @@ from stratagem import (
     CurrentTask,
     ExecutionStrategy,
     Outcome,
+    Redactor,
     StreamingStrategy,
     TaskSource,
     current_task,
@@ -78,7 +79,6 @@ class JournalStrategy(StreamingStrategy):
     ) -> None:
         from stratagem_journal.codecs import read_codec  # noqa: PLC0415 - as said above
         from stratagem_journal.failures import Failures  # noqa: PLC0415
-        from stratagem_journal.redaction import Redactor  # noqa: PLC0415
         from stratagem_journal.scribe import Scribe  # noqa: PLC0415
         from stratagem_journal.session import Terms  # noqa: PLC0415
 

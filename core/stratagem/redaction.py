@@ -1,4 +1,4 @@
-"""What looks like a secret, taken out of the text of errors before that is written.
+"""What looks like a secret, taken out of the text of errors before that is written anywhere.
 
 Values of tasks are the caller's and stay as they are.
 """
@@ -30,6 +30,9 @@ _SHAPES = re.compile(
 
 class Redactor:
     """Mask, in a text, the shapes of well-known keys and what the environment keeps secret.
+
+    The cost is linear in the length of the text; who cuts it cuts afterwards, since a secret that
+    is cut in two is not found.
 
     Args:
         environ: variables; the values of those whose name speaks of a secret are masked.
