@@ -197,7 +197,8 @@ class Lease:
             os.close(self._descriptor)
             raise
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(this_process()).encode("ascii"), 0)
+        holder = {**this_process(), "since": time.time()}
+        os.pwrite(self._descriptor, json.dumps(holder).encode("ascii"), 0)
 
     def _acquire(self) -> None:
         deadline = time.monotonic() + LEASE_PATIENCE
@@ -216,8 +217,9 @@ class Lease:
     def _holder(self) -> str:
         try:
             holder = json.loads(os.pread(self._descriptor, 4096, 0))
-            who = f"process {int(holder['pid'])} on {str(holder['host'])!r}"
-        except (ValueError, KeyError, TypeError):
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(holder["since"])))
+            who = f"process {int(holder['pid'])} on {str(holder['host'])!r}, since {since},"
+        except (ValueError, KeyError, TypeError, OverflowError, OSError):
             who = "another process"
         return f"{who} writes it; wait for that run to end, or name another file"
 
