@@ -1,6 +1,7 @@
 """What all tests share: none of them may hang."""
 
 import faulthandler
+import importlib
 import signal
 import subprocess
 import sys
@@ -8,6 +9,10 @@ import sys
 import pytest
 
 from stratagem import Engine
+
+# Imported here: pytest rewrites what it imports, and CPython 3.11 may fail to do so in two threads.
+importlib.import_module("stratagem_builtin.coroutines")
+importlib.import_module("stratagem_builtin.processes")
 
 MOST_SECONDS = 120.0
 

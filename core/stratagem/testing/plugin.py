@@ -37,7 +37,17 @@ def stratagem_engine(stratagem_recorder: "EventRecorder") -> "Iterator[Engine]":
     from stratagem.engine import Engine  # noqa: PLC0415 - most tests need none
 
     with Engine(plugins=[stratagem_recorder]) as engine:
+        _import_strategies(engine)
         yield engine
+
+
+def _import_strategies(engine: "Engine") -> None:
+    """Import every strategy here: pytest rewrites what it imports, and not well in two threads.
+
+    CPython 3.11 may raise "AST constructor recursion depth mismatch" there (python/cpython#106905).
+    """
+    for offer in engine.plugins.offers():
+        offer.info.can("shares_memory")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """One cluster for all tests of a worker of pytest: it takes a second or two to start."""
 
+import importlib
 import signal
 import sys
 from pathlib import Path
@@ -8,6 +9,10 @@ import pytest
 
 from stratagem import Engine, StreamingStrategy
 from stratagem_dask.loopback import loopback_cluster
+
+# Imported here: pytest rewrites what it imports, and CPython 3.11 may fail to do so in two threads.
+importlib.import_module("stratagem_builtin.coroutines")
+importlib.import_module("stratagem_builtin.processes")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,5 +1,6 @@
 """One Ray for all tests of a session: it takes seconds to start, and much memory."""
 
+import importlib
 import os
 import secrets
 import signal
@@ -15,6 +16,10 @@ from stratagem.testing.waiting import is_running, until
 
 if find_spec("ray") is None:  # there is none for every version of Python
     collect_ignore_glob = ["test_*.py"]
+
+# Imported here: pytest rewrites what it imports, and CPython 3.11 may fail to do so in two threads.
+importlib.import_module("stratagem_builtin.coroutines")
+importlib.import_module("stratagem_builtin.processes")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script
     signal.signal(signal.SIGINT, signal.default_int_handler)
