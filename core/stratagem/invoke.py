@@ -15,6 +15,7 @@ from stratagem.scope import Hold, enter_task, run_scope
 from stratagem.task import Outcome, Status, Task
 
 __all__ = [
+    "bind_for_structlog",
     "call_as_current",
     "callable_name",
     "enter",
@@ -94,6 +95,7 @@ def enter(task: Task, hold: Hold | None) -> None:
 
 
 def bind_for_structlog(task: Task) -> None:
+    """Have lines that structlog writes in this context name ``task``; structlog is imported."""
     scope = run_scope.get()
     # Missing while another thread is still importing it; then nothing has been logged by it yet.
     bind = getattr(_modules["structlog.contextvars"], "bind_contextvars", None)

@@ -15,10 +15,11 @@ SHORTEST = 8
 MASK = "[redacted]"
 
 _NAMED = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+# No part is looked for twice at each place of a long text: what may fail late is bounded.
 _SHAPES = re.compile(
     r"""
     \bsk-[\w-]{16,} | \bAKIA[0-9A-Z]{16} | \bgh[pousr]_\w{20,} | \bgithub_pat_\w{20,}
-    | \bxox[abprs]-[\w-]{10,} | \bAIza[\w-]{30,} | \beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*
+    | \bxox[abprs]-[\w-]{10,} | \bAIza[\w-]{30,} | \beyJ[\w-]{5,512}\.[\w-]{5,}\.[\w-]*
     | (?<=://)[^\s/@:]+:[^\s/@]+(?=@)
     | (?i:(?<=bearer[ ])[\w.~+/=-]{8,})
     | (?i:(?<=[?&]key=)[^\s&"']+ | (?<=api_key=)[^\s&"',]+ | (?<=token=)[^\s&"',]+
