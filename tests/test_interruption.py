@@ -331,22 +331,24 @@ INTERRUPTED_AFTER = {"RESUME", "JUMP_BACKWARD", "CALL", "CALL_KW", "CALL_FUNCTIO
 class Striker:
     """Raise KeyboardInterrupt in the loop over a stream, at the nth place where it can strike."""
 
-    code = Stream.__iter__.__code__
-    names: ClassVar = {step.offset: step.opname for step in dis.get_instructions(code)}
+    names: ClassVar = {
+        method.__code__: {step.offset: step.opname for step in dis.get_instructions(method)}
+        for method in (Stream.__iter__, Stream._read_on, Stream._settle_waiting)
+    }
 
     def __init__(self, nth):
         self.left = nth
         self.last = ""
 
     def __call__(self, frame, _event, _arg):
-        if frame.f_code is not self.code:
+        if frame.f_code not in self.names:
             return None
         frame.f_trace_opcodes = True
         return self.step
 
     def step(self, frame, event, _arg):
         if event == "opcode":
-            last, self.last = self.last, self.names[frame.f_lasti]
+            last, self.last = self.last, self.names[frame.f_code][frame.f_lasti]
             self.left -= last in INTERRUPTED_AFTER
             if self.left == 0:
                 self.left = -1

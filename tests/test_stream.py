@@ -227,6 +227,54 @@ def test_dropping_a_stream_stops_its_run(spec, form):
 
 
 @pytest.mark.parametrize("spec", SHARED)
+def test_what_one_loop_leaves_another_one_gets(engine, spec):
+    """Loops over one stream, each left early, share its outcomes: none twice, none lost."""
+    stream = engine.stream_map(double, range(500), strategy=spec)
+    parts = []
+    while part := [outcome.index for outcome in itertools.islice(stream, 7)]:
+        parts.append(part)
+
+    assert sorted(itertools.chain(*parts)) == list(range(500))
+    assert {len(part) for part in parts} <= {7, 500 % 7}
+    assert stream.report.complete
+
+
+@pytest.mark.parametrize("keep", [10_000, 20])
+@pytest.mark.parametrize("spec", CONCURRENT)
+def test_what_was_ready_when_a_stream_was_left_is_in_its_report(engine, monkeypatch, spec, keep):
+    """Every task that ran is counted, and every outcome that nobody got is kept."""
+    monkeypatch.setattr("stratagem.engine.KEEP", keep)
+    ran = []
+    with engine.stream_map(ran.append, range(5_000), strategy=spec) as stream:
+        got = [outcome.index for outcome in itertools.islice(stream, 100)]
+        until(lambda: len(ran) > 200)
+
+    report = stream.report
+    reported = [outcome.index for outcome in report if outcome.ok]
+    assert report.counts["ok"] == len(ran)
+    assert len(set(reported)) == len(reported)
+    assert set(reported) | set(got) == set(ran)
+    assert (set(reported) >= set(got)) == (keep > 100)
+
+
+def test_what_ended_before_a_failure_is_handed_out_before_it(engine):
+    """A failure that ends a run is raised behind the outcomes that were there first."""
+
+    def fail_at_three_hundred(number):
+        if number == 300:
+            raise ValueError(number)
+        return number
+
+    got = []
+    stream = engine.stream_map(
+        fail_at_three_hundred, range(1_000), strategy="threads(max_workers=1)", on_error="raise"
+    )
+    with pytest.raises(ValueError, match="300"):
+        got.extend(outcome.value for outcome in stream if outcome.ok)
+    assert got == list(range(300))
+
+
+@pytest.mark.parametrize("spec", SHARED)
 def test_several_threads_may_read_one_stream(engine, spec):
     """Readers share the outcomes between them, none twice, none lost."""
     stream = engine.stream_map(double, range(500), strategy=spec)

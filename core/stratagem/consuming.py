@@ -2,14 +2,14 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Protocol
 
 from stratagem.outbox import Outbox
 from stratagem.source import TaskSource
 from stratagem.task import Outcome
 
-__all__ = ["Producer", "outcomes_of"]
+__all__ = ["Outcomes", "Producer", "outcomes_of"]
 
 LONGEST_GRACE = 1_000_000.0
 """Seconds that every clock and every wait of an operating system can count in milliseconds."""
@@ -48,8 +48,35 @@ class Producer(Protocol):
         """Take no part any more."""
 
 
-def outcomes_of(producer: Producer, grace: float) -> Iterator[Outcome]:
-    """Yield outcomes until every task has one, or the source is closed and the grace is over.
+class Outcomes(Iterator[Outcome]):
+    """Be what a producer brings, in the order in which it ends.
+
+    Who iterates over nothing but this may as well take from the box what is there already,
+    unless that is more than one thread at a time.
+
+    Attributes:
+        outbox: where outcomes wait to be read.
+    """
+
+    def __init__(self, producer: Producer, grace: float) -> None:
+        self.outbox = producer.outbox
+        self._read = _read(producer, grace)
+
+    def __iter__(self) -> Iterator[Outcome]:  # noqa: PYI034 - a loop over it is one frame less
+        """Give what reads this, which is one for all."""
+        return self._read
+
+    def __next__(self) -> Outcome:
+        """Give the next outcome, waiting for it if need be."""
+        return next(self._read)
+
+    def close(self) -> None:
+        """Close the source, and end what runs, as the end of a stop does."""
+        self._read.close()
+
+
+def outcomes_of(producer: Producer, grace: float) -> Outcomes:
+    """Give outcomes until every task has one, or the source is closed and the grace is over.
 
     A ``KeyboardInterrupt`` that strikes the wait takes with it, as ``outcomes``, what had ended.
 
@@ -57,6 +84,10 @@ def outcomes_of(producer: Producer, grace: float) -> Iterator[Outcome]:
         producer: the stream.
         grace: seconds that running tasks get once the source is closed; none once it is hurried.
     """
+    return Outcomes(producer, grace)
+
+
+def _read(producer: Producer, grace: float) -> Generator[Outcome]:
     outbox, unread = producer.outbox, producer.outbox.unread
     patience = _Patience(producer, grace)
     try:

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import copy_context
@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import attrs
 
+from stratagem.consuming import Outcomes
 from stratagem.errors import (
     RunInterrupted,
     TaskCancelledError,
@@ -26,6 +27,7 @@ from stratagem.invoke import failed
 from stratagem.loops import running_on
 from stratagem.numbering import Entry, Numbering
 from stratagem.opening import open_intake
+from stratagem.outbox import Outbox
 from stratagem.plan import Plan
 from stratagem.report import Report
 from stratagem.run import Announcer, Run
@@ -41,6 +43,8 @@ from stratagem.watch import Watch
 __all__ = ["Stream"]
 
 KEEP = 10_000
+AT_ONCE = 64
+"""How many outcomes that wait already are settled in one turn, before the caller has seen them."""
 _log = logging.getLogger("stratagem")
 OK = Status.OK
 UNSEEN = frozenset({str, tuple})
@@ -99,12 +103,15 @@ class Stream(Iterator[Outcome]):
         self._expansion: ExpansionIntake | None = None
         self._intake: Intake
         if plan.growth is None:
-            self._intake = open_intake(plan.items, numbering.make, context)
+            self._intake = open_intake(plan.items, numbering.maker(), context)
         else:
             self._intake = self._expansion = plan.growth.open_intake(
                 plan.items, numbering.make, context
             )
-        self._answers = strategy.stream(self._intake)
+        answers = strategy.stream(self._intake)
+        self._answers = iter(answers)
+        self._box = answers.outbox if isinstance(answers, Outcomes) else None
+        self._ready: deque[Outcome] = deque()
         self._over = self.ending = False
         run._look = _weakly(self)
         self._kin: Family | None = None
@@ -116,46 +123,23 @@ class Stream(Iterator[Outcome]):
             if is_given_up():
                 self.stop("parent_stopped")
 
-    def __iter__(self) -> Iterator[Outcome]:  # noqa: C901, PYI034 - one frame of a generator
+    def __iter__(self) -> Iterator[Outcome]:  # noqa: PYI034 - calls of `next` cost twice as much
         """Give the outcomes that are not read yet, as tasks end; raises as ``next`` does.
 
-        It is a generator over the stream, which costs two thirds of what calls of ``next`` do:
-        leave it and go on with another where you like.
+        It is a generator over the stream: leave it and go on with another where you like.
         """
-        turn, answers, pop = self._turn, self._answers, self._ledger.pop
-        settled: Outcome | None
+        ready = self._ready
         while True:
-            me = get_ident()
-            if me == self._reader or me == self._announcer.teller:  # noqa: PLR1714 - twice as fast
-                raise RuntimeError("a listener cannot read the stream that it is called for")
-            with turn:  # after a call of `acquire` an interrupt could strike before the `try`
-                self._reader = me
+            while ready and not self._closing:
                 try:
-                    if not self._begun:
-                        self._begin()
-                    for outcome in answers:
-                        entry = pop(outcome.index, None)
-                        is_unseen = type(entry) in UNSEEN and outcome.status is OK
-                        if is_unseen and not self._closing:
-                            if self._handed_out is not None:
-                                self._keep(outcome)
-                            self._succeeded += 1
-                            settled = outcome
-                            break
-                        if (settled := self._settle_entry(entry, outcome)) is not None:
-                            break
-                    else:
-                        settled = None
-                except BaseException as error:
-                    self._break_off(error)
-                    raise
-                else:
-                    if settled is None:
-                        self._finish()
-                        return
-                finally:
-                    self._reader = 0
-            yield settled
+                    outcome = ready.popleft()
+                except IndexError:  # another thread that reads has taken it
+                    break
+                yield outcome
+            following = self._read_on()
+            if following is None:
+                return
+            yield following
 
     def __next__(self) -> Outcome:
         """Give the next outcome.
@@ -167,6 +151,59 @@ class Stream(Iterator[Outcome]):
         for outcome in self:
             return outcome
         raise StopIteration
+
+    def _read_on(self) -> Outcome | None:  # noqa: C901 - one frame
+        """Wait for the next outcome; None at the end. What is ready beside it is settled, too."""
+        me = get_ident()
+        if me == self._reader or me == self._announcer.teller:  # noqa: PLR1714 - twice as fast
+            raise RuntimeError("a listener cannot read the stream that it is called for")
+        with self._turn:  # after a call of `acquire` an interrupt could strike before the `try`
+            if self._ready and not self._closing:  # by another thread that reads
+                return self._ready.popleft()
+            self._reader = me
+            try:
+                if not self._begun:
+                    self._begin()
+                for outcome in self._answers:
+                    entry = self._ledger.pop(outcome.index, None)
+                    if type(entry) in UNSEEN and outcome.status is OK and not self._closing:
+                        if self._handed_out is not None:
+                            self._keep(outcome)
+                        self._succeeded += 1
+                        if self._box is not None and self._box.unread:
+                            self._settle_waiting(self._box)
+                        return outcome
+                    if (settled := self._settle_entry(entry, outcome)) is not None:
+                        return settled
+            except BaseException as error:
+                self._break_off(error)
+                raise
+            else:
+                self._finish()
+                return None
+            finally:
+                self._reader = 0
+
+    def _settle_waiting(self, box: Outbox) -> None:
+        """Settle what waits in the box and has succeeded: nobody is told, so it needs no turn."""
+        unread, pop, ready = box.unread, self._ledger.pop, self._ready
+        try:
+            for _ in range(min(len(unread), AT_ONCE)):
+                outcome = unread.popleft()
+                if outcome.status is not OK:
+                    unread.appendleft(outcome)
+                    break
+                if pop(outcome.index, None) is None:
+                    _log_stray(outcome)
+                else:
+                    ready.append(outcome)
+        finally:
+            self._succeeded += len(ready)
+            if self._handed_out is not None:
+                for outcome in ready:
+                    self._keep(outcome)
+        if box.awaited and len(unread) <= box.half:
+            box.resume()
 
     def _begin(self) -> None:
         self._begun = time.perf_counter()
@@ -259,6 +296,9 @@ class Stream(Iterator[Outcome]):
             self._closing = True
             task = self._numbering.entered(index, self._ledger[index])
             self._settle(self._unanswered(task))
+        if self._handed_out is None:
+            self._kept_back.extend(self._ready)
+        self._ready.clear()
         self._over = True
         whole = self._counts.total() == self.run.total and not self._failures[Status.CANCELLED]
         if self._stopped == "closed" and whole:

@@ -211,7 +211,7 @@ class _Stream(Iterator[Outcome]):
     def close(self) -> None:
         """End the stream."""
         try:
-            self._outcomes.close()  # type: ignore[attr-defined]
+            self._outcomes.close()
         finally:
             self._leave("stopped")
 
