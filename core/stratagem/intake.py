@@ -30,6 +30,8 @@ __all__ = [
 READ_AHEAD = 192
 """How many items to read ahead: more than a hundred coroutines take, with a half of it left,
 in one turn of their loop, which keeps the interpreter from the reader as long."""
+GIVE_WAY = 0.001
+"""Seconds that a taker waits at the most for a reader that has kept up so far."""
 _FOREVER = Wait()
 
 MakeTask = Callable[[int, Any], Task]
@@ -175,7 +177,8 @@ class ReadIntake(Intake):
                 self.exhausted = self.failure is None
                 return None
         if self._reader_waits and len(self._read) <= READ_AHEAD // 2:
-            self._resume_reader()
+            self._reader_waits = False
+            self._let_read_on()
         return self._made(index, item)
 
     def _add(self, entry: tuple[int, Any]) -> None:
@@ -186,6 +189,9 @@ class ReadIntake(Intake):
 
     def _resume_reader(self) -> None:
         raise NotImplementedError
+
+    def _let_read_on(self) -> None:
+        self._resume_reader()
 
     def _end(self) -> None:
         self._over = True
@@ -223,6 +229,7 @@ class IteratorIntake(ReadIntake):
         super().__init__(make, context)
         self._items = items
         self._room = threading.Event()
+        self._is_full = threading.Event()
         reader = threading.Thread(
             target=context.run, args=(self._read_all,), name="stratagem-reader", daemon=True
         )
@@ -254,11 +261,13 @@ class IteratorIntake(ReadIntake):
         except BaseException as error:  # noqa: BLE001 - handed to the consumer
             failure = _explained(error)
         self._finish(failure)
+        self._is_full.set()
 
     def _has_room(self) -> bool:
         while len(self._read) >= READ_AHEAD and not (self._closed or self._over):
             self._room.clear()
             self._reader_waits = True
+            self._is_full.set()
             if len(self._read) >= READ_AHEAD and not (self._closed or self._over):
                 self._room.wait()
             self._reader_waits = False
@@ -266,6 +275,12 @@ class IteratorIntake(ReadIntake):
 
     def _resume_reader(self) -> None:
         self._room.set()
+
+    def _let_read_on(self) -> None:
+        """Have the reader read on, and give way: who never waits would keep the interpreter."""
+        self._is_full.clear()
+        self._room.set()
+        self._is_full.wait(GIVE_WAY)
 
 
 def _close_quietly(iterator: object) -> None:
