@@ -49,6 +49,8 @@ __all__ = ["AsyncStrategy"]
 CANCEL_AGAIN = (0.05, 0.2, 0.75)
 WORKER = "asyncio"
 GIVE_WAY = 0.001
+LULL = 0.002
+"""Seconds that an outcome waits at the most for others, while each turn of the loop brings some."""
 BEFORE_IT_BEGAN = "the run was stopped before it began"
 
 
@@ -182,6 +184,8 @@ class _LoopStream:
         self._gone = False
         self._pump_due = False
         self._rouse_due = False
+        self._rouse_by = 0.0
+        self._brought = 0
         self._awaits_room = False
         self.failure: BaseException | None = None
         self._known: tuple[object, bool] = (None, False)
@@ -336,7 +340,8 @@ class _LoopStream:
 
         It is one function, since a second frame for each task would cost as much again.
         """
-        base, slot, put, slots = task.context, runner.slot, self._put, self._slots
+        base, slot, slots, outbox = task.context, runner.slot, self._slots, self.outbox
+        unread, many, bound = outbox.unread, outbox.many, outbox.bound
         poll = self.tasks.poll
         loop = asyncio.get_running_loop()
         with self._claiming:
@@ -344,7 +349,7 @@ class _LoopStream:
                 return
             runner.due = None
         if self.tasks.closed:
-            put(cancelled(task, BEFORE_IT_BEGAN))
+            outbox.put(cancelled(task, BEFORE_IT_BEGAN))
             self._leave(runner)
             return
         while not self._gone:
@@ -372,7 +377,10 @@ class _LoopStream:
             if runner.timer is not None:
                 runner.timer.cancel()
                 runner.timer = None
-            if put(outcome) and not self._give_way():
+            unread.append(outcome)
+            if outbox.asleep and (len(unread) >= many or not self._rouse_due):
+                self._rouse_soon()
+            if len(unread) >= bound and not self._give_way():
                 self._leave(runner)
                 self._wake_when_room()
                 return
@@ -396,25 +404,27 @@ class _LoopStream:
             task = following
         self._leave(runner)  # taken too late: the engine answers for the task
 
-    def _put(self, outcome: Outcome) -> bool:
-        """Lay an outcome out; tell whether the consumer has too many to read.
+    def _rouse_soon(self) -> None:
+        """Rouse the consumer for many at once, or when the loop brings nothing more right now.
 
-        One who sleeps is roused for many at once, or when the loop has done what was ready:
-        who is roused for each takes the interpreter away in the midst of it.
+        One who is roused for each outcome takes the interpreter away in the midst of a turn.
         """
         outbox = self.outbox
-        outbox.unread.append(outcome)
-        if outbox.asleep:
-            if len(outbox.unread) >= outbox.many or asyncio.get_running_loop() is not self._loop:
-                outbox.ring()
-            elif not self._rouse_due:
-                self._rouse_due = True
-                self._loop.call_soon(self._rouse, context=self._base)
-        return len(outbox.unread) >= outbox.bound
+        if len(outbox.unread) >= outbox.many or asyncio.get_running_loop() is not self._loop:
+            outbox.ring()
+        elif not self._rouse_due:
+            self._rouse_due = True
+            self._rouse_by, self._brought = _clock() + LULL, len(outbox.unread)
+            self._loop.call_soon(self._rouse, context=self._base)
 
     def _rouse(self) -> None:
+        outbox = self.outbox
+        brought, self._brought = self._brought, len(outbox.unread)
+        if outbox.asleep and brought < self._brought and _clock() < self._rouse_by:
+            self._loop.call_soon(self._rouse, context=self._base)
+            return
         self._rouse_due = False
-        self.outbox.rouse()
+        outbox.rouse()
 
     def _claims(self, runner: _Runner) -> bool:
         """Tell whether a runner may answer for its timed task, which the clock may do as well."""
