@@ -223,6 +223,181 @@ def test_an_async_consumer_that_does_not_read_holds_the_run_back():
         assert asyncio.run(caller(engine)) < 2_000
 
 
+READ = [*SPECS, "processes(max_workers=2)"]
+
+
+def fail_at_thirds(number):
+    if number % 3 == 0:
+        raise ValueError(number)
+    return number
+
+
+@pytest.mark.parametrize("spec", READ)
+def test_failures_come_among_the_successes(spec):
+    """A stream of both gives each outcome once, whoever reads it."""
+
+    async def caller(engine):
+        async with engine.astream([partial(fail_at_thirds, n) for n in range(600)]) as stream:
+            outcomes = [outcome async for outcome in stream]
+        return outcomes, stream.report
+
+    with Engine(spec) as engine:
+        outcomes, report = asyncio.run(caller(engine))
+
+    assert sorted(outcome.index for outcome in outcomes) == list(range(600))
+    assert [o.index for o in report if not o.ok] == list(range(0, 600, 3))
+    assert report.counts == {"ok": 400, "error": 200}
+
+
+@pytest.mark.parametrize("spec", READ)
+def test_a_wait_that_was_given_up_costs_no_outcome(spec):
+    """``wait_for`` over ``anext`` may run out again and again: all outcomes come."""
+
+    async def caller(engine):
+        stream = engine.astream([partial(time.sleep, 0.01) for _ in range(30)])
+        outcomes = []
+        while True:
+            try:
+                outcomes.append(await asyncio.wait_for(anext(stream), 0.003))
+            except TimeoutError:
+                continue
+            except StopAsyncIteration:
+                return outcomes
+
+    with Engine(spec) as engine:
+        outcomes = asyncio.run(caller(engine))
+
+    assert sorted(outcome.index for outcome in outcomes) == list(range(30))
+
+
+@pytest.mark.parametrize("spec", READ)
+def test_several_coroutines_may_read_one_stream(spec):
+    """They share the outcomes between them, none twice, none lost."""
+
+    async def read(stream):
+        return [outcome.index async for outcome in stream]
+
+    async def caller(engine):
+        stream = engine.astream([partial(abs, -n) for n in range(500)])
+        return await asyncio.gather(*(read(stream) for _ in range(4)))
+
+    with Engine(spec) as engine:
+        parts = asyncio.run(caller(engine))
+
+    assert sorted(itertools.chain(*parts)) == list(range(500))
+
+
+@pytest.mark.parametrize("spec", ["asyncio", "threads(max_workers=2)"])
+def test_who_reads_without_a_pause_lets_others_run(spec):
+    """The loop goes round while outcome after outcome is there already."""
+    turns = 0
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def caller(engine):
+        counting = asyncio.ensure_future(count_turns())
+        async for _ in engine.astream([partial(abs, n) for n in range(5_000)]):
+            pass
+        counting.cancel()
+
+    with Engine(spec) as engine:
+        asyncio.run(caller(engine))
+
+    assert turns > 5
+
+
+@pytest.mark.parametrize("spec", ["asyncio(max_concurrency=1)", "threads(max_workers=1)"])
+def test_a_task_may_read_a_stream_of_its_own_strategy(spec):
+    """A task that awaits a nested stream lends its slot, also when there is but one."""
+
+    async def leaf(number):
+        await asyncio.sleep(0)
+        return number
+
+    async def parent(engine):
+        calls = [partial(leaf, number) for number in range(20)]
+        return sorted([outcome.value async for outcome in engine.astream(calls)])
+
+    async def caller(engine):
+        return (await engine.amap(parent, [engine, engine])).values
+
+    with Engine(spec) as engine:
+        assert asyncio.run(caller(engine)) == [list(range(20))] * 2
+
+
+@pytest.mark.parametrize("spec", READ)
+def test_closing_a_stream_ends_the_wait_of_another_coroutine(spec):
+    """Who awaits the next outcome when the stream is closed learns that it is over."""
+
+    async def caller(engine):
+        stream = engine.astream([partial(time.sleep, 0.1)] * 300)
+        await anext(stream)
+        waiting = asyncio.ensure_future(anext(stream, "over"))
+        await asyncio.sleep(0)
+        await stream.aclose()
+        seen = [await waiting]
+        while seen[-1] != "over":
+            seen.append(await anext(stream, "over"))
+        return stream.report.stopped
+
+    with Engine(spec) as engine:
+        assert asyncio.run(asyncio.wait_for(caller(engine), PATIENCE)) == "closed"
+
+
+@pytest.mark.parametrize("spec", ["asyncio(max_concurrency=4)", "threads(max_workers=2)"])
+def test_a_stream_that_is_dropped_stops_its_run_and_not_the_loop(spec):
+    """Nobody waits on the loop for tasks that can't end while it waits."""
+    begun = itertools.count()
+
+    async def work(number):
+        next(begun)
+        if number:
+            await asyncio.sleep(PATIENCE)
+
+    async def caller(engine):
+        before = asyncio.all_tasks()
+        stream = engine.astream([partial(work, number) for number in range(100)])
+        await anext(stream)
+        began = time.monotonic()
+        del stream
+        while asyncio.all_tasks() - before:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        return time.monotonic() - began
+
+    with Engine(spec) as engine:
+        seconds = asyncio.run(asyncio.wait_for(caller(engine), PATIENCE))
+
+    assert seconds < 4  # less than the grace
+    assert next(begun) < 100
+
+
+@pytest.mark.parametrize("spec", ["asyncio", "threads"])
+def test_a_run_that_a_coroutine_awaits_does_not_wait_for_its_reader(spec):
+    """The snapshot tells who is waited for: the tasks, not the one who awaits them."""
+    seen = []
+
+    async def caller(engine):
+        release = asyncio.Event()
+        stream = engine.astream([asyncio.Event().wait, release.wait])
+        stream_read = asyncio.ensure_future(anext(stream))
+        while len(stream.run.snapshot().running) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        seen.append(stream.run.snapshot().awaits_reader)
+        release.set()
+        await stream_read
+        seen.append(stream.run.snapshot().awaits_reader)
+        await stream.aclose()
+
+    with Engine(spec) as engine:
+        asyncio.run(caller(engine))
+
+    assert seen == [False, True]
+
+
 def test_errors_of_the_input_are_raised_where_the_outcomes_are_awaited():
     """An async input that raises ends the stream with its error, report and all."""
 

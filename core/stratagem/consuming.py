@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
 from stratagem.outbox import Outbox
@@ -60,6 +60,7 @@ class Outcomes(Iterator[Outcome]):
 
     def __init__(self, producer: Producer, grace: float) -> None:
         self.outbox = producer.outbox
+        self._producer = producer
         self._read = _read(producer, grace)
 
     def __iter__(self) -> Iterator[Outcome]:  # noqa: PYI034 - a loop over it is one frame less
@@ -69,6 +70,17 @@ class Outcomes(Iterator[Outcome]):
     def __next__(self) -> Outcome:
         """Give the next outcome, waiting for it if need be."""
         return next(self._read)
+
+    def sleep_until(self, rouse: Callable[[], None]) -> bool:
+        """Have ``rouse`` called, from any thread, when there is something to see.
+
+        Returns:
+            False when there is now.
+        """
+        return self.outbox.sleep_until(rouse, self._is_stirring)
+
+    def _is_stirring(self) -> bool:
+        return self._producer.finished or self._producer.tasks.closed
 
     def close(self) -> None:
         """Close the source, and end what runs, as the end of a stop does."""

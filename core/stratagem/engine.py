@@ -246,17 +246,13 @@ class Engine:
     async def _collect_async(
         self, function: Callable[[Any], Any] | None, items: Items, options: Options
     ) -> Report:
-        with running_on(running_loop()):
+        from stratagem.async_stream import AsyncStream  # noqa: PLC0415 - asyncio is slow to import
+
+        loop = running_loop()
+        with running_on(loop):
             stream = self._open(function, items, None, options)
-        import asyncio  # noqa: PLC0415 - slow to import
-
-        from stratagem.event_loops import call_in_thread  # noqa: PLC0415 - imports asyncio
-
-        try:
-            return await call_in_thread(stream.collect, on_cancel=stream.stop)
-        except asyncio.CancelledError as error:
-            error.report = stream.report  # type: ignore[attr-defined]
-            raise
+        with outside_of_inputs():  # who asked for a whole report would take a part for it
+            return await AsyncStream(stream, loop).collect()
 
     def strategy(self, spec: "SpecLike | None" = None) -> ExecutionStrategy:
         """Make a strategy of a spec, to be closed by the caller.

@@ -35,6 +35,7 @@ class Numbering:
             it, else what it can be made of again, which is its key and, where the input can't be
             read twice, the item. Tasks that wait for their outcome to be read would be three
             objects each, which every garbage collection walks over from core to core.
+        keeps_tasks: whether it keeps the tasks themselves.
     """
 
     def __init__(
@@ -52,8 +53,9 @@ class Numbering:
         self._tags = NO_TAGS if callable(plan.tags) else plan.tags
         self._name = "" if plan.function is None else callable_name(plan.function)
         self._previous_call: object = None
+        self._last_named: tuple[object, str] = (self, "")
         listens = announcer.before or announcer.after
-        self._keeps_tasks = listens or self._tagger is not None or plan.growth is not None
+        self.keeps_tasks = listens or self._tagger is not None or plan.growth is not None
         self._reads_again = plan.items if isinstance(plan.items, _READ_IN_PLACE) else None
         self.ledger: dict[int, Entry] = {}
 
@@ -90,7 +92,7 @@ class Numbering:
         task.tags = self._tags if self._tagger is None else tags_of(index, item, self._tagger)
         task.context = self._context
         task.parent = self._parent if parent is None else parent
-        if self._keeps_tasks:
+        if self.keeps_tasks:
             self.ledger[index] = task
             if self._before:
                 self._announcer.tell("stratagem_before_task", task=task)
@@ -103,18 +105,22 @@ class Numbering:
 
         It gives the same task for less than two thirds of the cost.
         """
-        function, keep_item = self._function, self._reads_again is None
-        if function is None or self._keys is not None or self._keeps_tasks:
+        if self._keys is not None or self.keeps_tasks:
             return self.make
-        name, timeout, tags = self._name, self._timeout, self._tags
+        function, name, keep_item = self._function, self._name, self._reads_again is None
+        timeout, tags, named = self._timeout, self._tags, self._named
         context, parent, ledger = self._context, self._parent, self.ledger
 
         def make(index: int, item: Any) -> Task:
             task = _new(Task)
             task.index = index
             task.key = key = str(index)
-            task.name = name
-            task.call = partial(function, item)
+            if function is None:
+                task.name = named(index, item)
+                task.call = item
+            else:
+                task.name = name
+                task.call = partial(function, item)
             task.timeout = timeout
             task.attempt = 1
             task.tags = tags
@@ -124,6 +130,15 @@ class Numbering:
             return task
 
         return make
+
+    def _named(self, index: int, item: Any) -> str:
+        """Name an item to be called, if it can be; most are alike."""
+        function = item.func if type(item) is partial else item
+        known, name = self._last_named
+        if function is known and self._total is not None:
+            return name
+        self._last_named = function, callable_name(self._checked(index, item))
+        return self._last_named[1]
 
     def entered(self, index: int, entry: Entry) -> Task:
         """Give the task of an entry of the ledger."""
@@ -149,9 +164,10 @@ class Numbering:
                 f"input {index} is {item!r}, which cannot be called; "
                 "`run` takes callables of no arguments, `map` a function and its items"
             )
-        if shares_its_variables(item, self._previous_call) and self._total is None:
-            warnings.warn(late_binding_advice(item), LateBindingWarning, stacklevel=2)
-        self._previous_call = item
+        if self._total is None:
+            if shares_its_variables(item, self._previous_call):
+                warnings.warn(late_binding_advice(item), LateBindingWarning, stacklevel=2)
+            self._previous_call = item
         return item  # type: ignore[no-any-return]
 
 

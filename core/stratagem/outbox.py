@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from stratagem.loops import LOOK_UP
 from stratagem.scope import current_hold
@@ -31,6 +32,7 @@ class Outbox:
         many: how many are worth a turn of the consumer.
         half: how many unread outcomes are few enough to resume.
         asleep: whether the consumer sleeps.
+        is_read_on_loop: whether the consumer is a coroutine, on whose loop nobody may wait for it.
     """
 
     def __init__(self, bound: int) -> None:
@@ -41,6 +43,8 @@ class Outbox:
         self._bell = threading.Lock()
         self._bell.acquire()
         self.asleep = False
+        self.is_read_on_loop = False
+        self._rouse: Callable[[], None] | None = None
         self.awaited: deque[Callable[[], None]] = deque()
 
     def __len__(self) -> int:
@@ -68,10 +72,11 @@ class Outbox:
     def ring(self) -> None:
         """Rouse the consumer, to look around even if there is no outcome."""
         self.asleep = False
-        try:
+        rouse = self._rouse
+        if rouse is not None:
+            rouse()
+        with suppress(RuntimeError):  # it rings already
             self._bell.release()
-        except RuntimeError:  # it rings already
-            return
 
     def resume_when_room(self, resume: Callable[[], None]) -> None:
         """Have ``resume`` called once, when half of the outcomes have been read."""
@@ -94,6 +99,28 @@ class Outbox:
             except IndexError:
                 return
             resume()
+
+    def sleep_until(self, rouse: Callable[[], None], stirring: Callable[[], bool]) -> bool:
+        """Have the consumer sleep without waiting here, until ``rouse`` is called or it is awake.
+
+        Args:
+            rouse: called when the bell rings, from any thread, maybe more than once.
+            stirring: as of ``sleep``.
+
+        Returns:
+            Whether it sleeps; False when there is something to see already.
+        """
+        self._rouse = rouse
+        self.asleep = True
+        if self.unread or stirring():
+            self.awake()
+            return False
+        return True
+
+    def awake(self) -> None:
+        """Have the consumer sleep no more."""
+        self.asleep = False
+        self._rouse = None
 
     def sleep(self, stirring: Callable[[], bool], timeout: float = -1) -> None:
         """Wait until the bell rings, unless something stirs already. Only the consumer calls it.

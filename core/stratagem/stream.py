@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import copy_context
+from itertools import islice
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
@@ -24,14 +25,14 @@ from stratagem.expansion import ExpansionIntake
 from stratagem.family import Family
 from stratagem.intake import Intake, input_read_here, outside_of_inputs
 from stratagem.invoke import failed
-from stratagem.loops import running_on
+from stratagem.loops import a_loop_runs, running_on
 from stratagem.numbering import Entry, Numbering
 from stratagem.opening import open_intake
 from stratagem.outbox import Outbox
 from stratagem.plan import Plan
 from stratagem.report import Report
 from stratagem.run import Announcer, Run
-from stratagem.scope import Children, Scope, is_given_up, run_scope
+from stratagem.scope import Children, CurrentTask, Scope, is_given_up, run_scope
 from stratagem.signals import struck
 from stratagem.snapshot import Snapshot, running_tasks
 from stratagem.strategy import ExecutionStrategy
@@ -61,6 +62,9 @@ class Stream(Iterator[Outcome]):
     Attributes:
         run: the run, as listeners see it.
         ending: whether what is left to do is only to settle and to report.
+        unwatched: where outcomes come from, if nobody is told of those that succeed; else None.
+        ready: what is settled and was not handed out; only for who reads the stream.
+        is_awaited: whether a coroutine waits for the next outcome.
     """
 
     def __init__(
@@ -110,25 +114,31 @@ class Stream(Iterator[Outcome]):
             )
         answers = strategy.stream(self._intake)
         self._answers = iter(answers)
-        self._box = answers.outbox if isinstance(answers, Outcomes) else None
-        self._ready: deque[Outcome] = deque()
+        self.unwatched: Outcomes | None = None
+        if isinstance(answers, Outcomes) and not numbering.keeps_tasks:
+            self.unwatched = answers
+        self.ready: deque[Outcome] = deque()
+        self.is_awaited = False
         self._over = self.ending = False
         run._look = _weakly(self)
         self._kin: Family | None = None
         if run.parent is not None and outer is not None:
-            self.parent_index = run.parent.index
-            self.is_nested = plan.parent_key is not None
-            self._kin = outer.family
-            self._kin.join(self)
-            if is_given_up():
-                self.stop("parent_stopped")
+            self._join(outer.family, run.parent)
+
+    def _join(self, kin: Family, parent: CurrentTask) -> None:
+        self.parent_index = parent.index
+        self.is_nested = self._plan.parent_key is not None
+        self._kin = kin
+        self._kin.join(self)
+        if is_given_up():
+            self.stop("parent_stopped")
 
     def __iter__(self) -> Iterator[Outcome]:  # noqa: PYI034 - calls of `next` cost twice as much
         """Give the outcomes that are not read yet, as tasks end; raises as ``next`` does.
 
         It is a generator over the stream: leave it and go on with another where you like.
         """
-        ready = self._ready
+        ready = self.ready
         while True:
             while ready and not self._closing:
                 try:
@@ -158,8 +168,8 @@ class Stream(Iterator[Outcome]):
         if me == self._reader or me == self._announcer.teller:  # noqa: PLR1714 - twice as fast
             raise RuntimeError("a listener cannot read the stream that it is called for")
         with self._turn:  # after a call of `acquire` an interrupt could strike before the `try`
-            if self._ready and not self._closing:  # by another thread that reads
-                return self._ready.popleft()
+            if self.ready and not self._closing:  # by another thread that reads
+                return self.ready.popleft()
             self._reader = me
             try:
                 if not self._begun:
@@ -170,8 +180,8 @@ class Stream(Iterator[Outcome]):
                         if self._handed_out is not None:
                             self._keep(outcome)
                         self._succeeded += 1
-                        if self._box is not None and self._box.unread:
-                            self._settle_waiting(self._box)
+                        if self.unwatched is not None:
+                            self._settle_waiting(self.unwatched.outbox, AT_ONCE)
                         return outcome
                     if (settled := self._settle_entry(entry, outcome)) is not None:
                         return settled
@@ -184,11 +194,22 @@ class Stream(Iterator[Outcome]):
             finally:
                 self._reader = 0
 
-    def _settle_waiting(self, box: Outbox) -> None:
-        """Settle what waits in the box and has succeeded: nobody is told, so it needs no turn."""
-        unread, pop, ready = box.unread, self._ledger.pop, self._ready
+    def take_waiting(self) -> list[Outcome]:
+        """Give, without waiting, what has succeeded; for a reader on a loop, if ``unwatched``."""
+        if self.unwatched is None or not self._begun or self._closing or self._turn.locked():
+            return []
+        with self._turn:
+            self._settle_waiting(self.unwatched.outbox, self.unwatched.outbox.bound)
+        taken = list(self.ready)
+        self.ready.clear()
+        return taken
+
+    def _settle_waiting(self, outbox: Outbox, most: int) -> None:
+        """Settle what waits to be read and has succeeded: nobody is told, so it needs no turn."""
+        unread, pop, ready = outbox.unread, self._ledger.pop, self.ready
+        known = len(ready)
         try:
-            for _ in range(min(len(unread), AT_ONCE)):
+            for _ in range(min(len(unread), most)):
                 outcome = unread.popleft()
                 if outcome.status is not OK:
                     unread.appendleft(outcome)
@@ -198,12 +219,12 @@ class Stream(Iterator[Outcome]):
                 else:
                     ready.append(outcome)
         finally:
-            self._succeeded += len(ready)
+            self._succeeded += len(ready) - known
             if self._handed_out is not None:
-                for outcome in ready:
+                for outcome in islice(ready, known, None):
                     self._keep(outcome)
-        if box.awaited and len(unread) <= box.half:
-            box.resume()
+        if outbox.awaited and len(unread) <= outbox.half:
+            outbox.resume()
 
     def _begin(self) -> None:
         self._begun = time.perf_counter()
@@ -297,8 +318,8 @@ class Stream(Iterator[Outcome]):
             task = self._numbering.entered(index, self._ledger[index])
             self._settle(self._unanswered(task))
         if self._handed_out is None:
-            self._kept_back.extend(self._ready)
-        self._ready.clear()
+            self._kept_back.extend(self.ready)
+        self.ready.clear()
         self._over = True
         whole = self._counts.total() == self.run.total and not self._failures[Status.CANCELLED]
         if self._stopped == "closed" and whole:
@@ -483,7 +504,7 @@ class Stream(Iterator[Outcome]):
             self._stopped,
             self._strategy.stop_grace,
             self._awaits_input,
-            not (self._reader or self._over),
+            not (self._reader or self.is_awaited or self._over),
             tuple(child.snapshot() for child in self._family.members if isinstance(child, Stream)),
         )
 
@@ -545,7 +566,10 @@ class Stream(Iterator[Outcome]):
         if getattr(self, "_over", True) or self._in_listener:
             return
         self.stop("dropped")
-        if self._turn.acquire(blocking=False):
+        if a_loop_runs():  # what still runs may run on that loop, and cannot end while this waits
+            with suppress(RuntimeError):  # the interpreter ends
+                threading.Thread(target=self.close, name="stratagem-drop", daemon=True).start()
+        elif self._turn.acquire(blocking=False):
             self._reader = get_ident()
             self._drain()
 

@@ -410,7 +410,8 @@ class _LoopStream:
         One who is roused for each outcome takes the interpreter away in the midst of a turn.
         """
         outbox = self.outbox
-        if len(outbox.unread) >= outbox.many or asyncio.get_running_loop() is not self._loop:
+        on_its_loop = asyncio.get_running_loop() is self._loop
+        if outbox.is_read_on_loop or len(outbox.unread) >= outbox.many or not on_its_loop:
             outbox.ring()
         elif not self._rouse_due:
             self._rouse_due = True
@@ -435,7 +436,10 @@ class _LoopStream:
 
     def _give_way(self) -> bool:
         """Let the consumer read, who may else wait for the interpreter; tell whether it did."""
-        return not self._awaits_room and self.outbox.wait_for_room(GIVE_WAY)
+        outbox = self.outbox
+        if outbox.is_read_on_loop or self._awaits_room:
+            return False
+        return outbox.wait_for_room(GIVE_WAY)
 
     def _limit(self, runner: _Runner, task: Task) -> None:
         if task.timeout is not None:
