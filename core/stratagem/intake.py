@@ -14,7 +14,7 @@ from contextvars import Context, ContextVar
 from typing import Any
 
 from stratagem.scope import hold_nothing
-from stratagem.source import TaskSource
+from stratagem.source import AT_ONCE, TaskSource
 from stratagem.stages import Stage, Stages
 from stratagem.task import Task, Wait
 
@@ -121,6 +121,24 @@ class SequenceIntake(Intake):
         except BaseException as error:  # noqa: BLE001 - the run ends with it, on the consumer's side
             self.fail(error)
             return None
+
+    def poll_some(self, most: int) -> tuple[list[Task], Wait | None]:
+        """Give the tasks of up to ``most`` items, and None with them when there are no more."""
+        tasks: list[Task] = []
+        if self._closed:
+            return tasks, None
+        indices = list(itertools.islice(self._positions, most))
+        is_end = indices[-1] >= self._size
+        if is_end:
+            indices = indices[: max(0, self._size - indices[0])]
+        try:
+            tasks.extend(map(self._make, indices, map(self._items.__getitem__, indices)))
+        except BaseException as error:  # noqa: BLE001 - as in poll
+            self.fail(error)
+            return tasks, None
+        if is_end:
+            self.exhausted = self.failure is None
+        return tasks, None if is_end else AT_ONCE
 
     def __iter__(self) -> Iterator[Task]:
         """Take until there are no more; several threads may iterate at once."""

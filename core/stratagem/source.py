@@ -17,9 +17,10 @@ from stratagem.loops import LOOK_UP
 from stratagem.scope import orphan_children
 from stratagem.task import Outcome, Task, Wait
 
-__all__ = ["Feed", "TaskSource"]
+__all__ = ["AT_ONCE", "Feed", "TaskSource"]
 
 _FOREVER = Wait()
+AT_ONCE = Wait(0.0)
 
 
 class TaskSource(ABC):
@@ -42,6 +43,19 @@ class TaskSource(ABC):
 
         Never blocks on the input; None is final.
         """
+
+    def poll_some(self, most: int) -> tuple[list[Task], Wait | None]:
+        """Poll for up to ``most`` tasks; with them comes what else a poll gave.
+
+        That is a wait of no seconds where there may be more of them.
+        """
+        tasks: list[Task] = []
+        while len(tasks) < most:
+            found = self.poll()
+            if not isinstance(found, Task):
+                return tasks, found
+            tasks.append(found)
+        return tasks, AT_ONCE
 
     @property
     def closed(self) -> bool:

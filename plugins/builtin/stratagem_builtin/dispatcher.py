@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing.context import BaseContext
+from operator import attrgetter
 from pickle import loads
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ EXIT_SECONDS = 2.0
 SPARE_SECONDS = 30.0
 LONGEST_SLEEP = 86_400.0
 """A selector sleeps for some weeks at the most."""
+_SECONDS = attrgetter("seconds")
 
 
 class Dispatcher:
@@ -484,5 +486,5 @@ class Dispatcher:
 
 def _settle_together(stream: "ProcessStream | None", outcomes: list[Outcome]) -> None:
     if stream is not None:
-        stream.note_seconds(len(outcomes), sum(outcome.seconds for outcome in outcomes))
+        stream.note_seconds(len(outcomes), sum(map(_SECONDS, outcomes)))
         stream.settle(outcomes)

@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context
 from functools import partial
+from itertools import chain, islice, repeat
 from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -22,7 +24,6 @@ from stratagem import (
     Task,
     TaskSource,
     TransportError,
-    Wait,
 )
 from stratagem.consuming import outcomes_of
 from stratagem.invoke import failed
@@ -42,8 +43,14 @@ from stratagem_builtin.worker import PLAIN, Settings, Shipment
 __all__ = ["ProcessPoolStrategy"]
 
 WINDOW = 512
+WIDEST_WINDOW = 2_048
+READING_SECONDS = 0.02
+"""In flight or unread may be as many as were read in so long a time, and ``WINDOW`` at least."""
 BATCH_SECONDS = 0.005
-LARGEST_BATCH = 128
+LARGEST_BATCH = 256
+
+_COLUMNS = attrgetter("index", "key", "call", "context", "name", "attempt", "tags", "parent")
+_PARTS = attrgetter("func", "args", "keywords")
 
 
 class ProcessPoolStrategy(StreamingStrategy):
@@ -195,6 +202,9 @@ class ProcessStream:
         self.outbox = Outbox(WINDOW)
         self.function: SentOnce | None = None
         self._awaiting_room = False
+        self._window = WINDOW
+        self._answered = self._read = 0
+        self._looked_at = 0.0
         self.failure: BaseException | None = None
         self.returned: deque[Task] = deque()
 
@@ -253,37 +263,44 @@ class ProcessStream:
 
     def _window_left(self) -> int:
         unread = len(self.outbox)
-        left = WINDOW - self.out - unread
+        self._look_at_reader(unread)
+        left = self._window - self.out - unread
         # Where it is the workers that have the window, their answers bring the next look.
         if left <= 0 and unread > self.outbox.half and not self._awaiting_room:
             self._awaiting_room = True
             self.outbox.resume_when_room(self._room)
         return left
 
+    def _look_at_reader(self, unread: int) -> None:
+        """Have the window as wide as the consumer reads in a short time."""
+        now = time.monotonic()
+        seconds = now - self._looked_at
+        if seconds < READING_SECONDS:
+            return
+        read = self._answered - unread
+        pace = (read - self._read) / seconds
+        self._window = max(WINDOW, min(WIDEST_WINDOW, int(pace * READING_SECONDS)))
+        self._looked_at, self._read = now, read
+
     def _poll(self, most: int, taken: list[Task]) -> None:
         if self.over or most <= 0:
             return
-        poll, count = self.tasks.poll, len(taken)
         self.ready, self.retry_at = False, float("inf")  # first: a wake from now on must count
         self.out += most  # first: what is in neither would pass for the end of the stream
+        tasks: list[Task] = []
         try:
-            for _ in range(most):
-                found = poll()
-                if not isinstance(found, Task):
-                    self._note_end(found)
-                    return
-                taken.append(found)
+            tasks, rest = self.tasks.poll_some(most)
+            if rest is None:
+                self.over = True
+            elif rest.seconds:
+                self.retry_at = time.monotonic() + rest.seconds
+            else:
+                self.ready = True
+            taken.extend(tasks)
         finally:
-            self.out -= most - (len(taken) - count)
+            self.out -= most - len(tasks)
             if self.over:
                 self.outbox.ring()
-        self.ready = True
-
-    def _note_end(self, found: Wait | None) -> None:
-        if found is None:
-            self.over = True
-        else:
-            self.retry_at = time.monotonic() + found.seconds
 
     def _room(self) -> None:
         self._awaiting_room = False
@@ -293,33 +310,27 @@ class ProcessStream:
         self, tasks: list[Task], numbers: Iterator[int], sent: dict[int, Sent]
     ) -> list[Shipment]:
         """Prepare tasks for sending, and note them in ``sent``; settle those that can't be sent."""
+        shipment = self._pack_alike(tasks, numbers, sent)
+        if shipment is not None:
+            return [shipment]
         shipments: list[Shipment] = []
-        shared: object = None
         for task in tasks:
-            call = task.call
             try:
-                once = self._sent_once_for(call) if self.function is None else self.function
-                if (
-                    once is not None
-                    and type(call) is partial
-                    and call.func is once.function
-                    and len(call.args) == 1
-                    and not call.keywords
-                ):
-                    function, given = once.number, call.args[0]
-                else:
-                    function, given = 0, call
-                if type(given) not in PLAIN:
-                    given = encode(given, "encode_task")
+                function, given = self._parts(task.call)
             except TransportError as error:
                 self.settle([failed(task, without_frames(error), Status.ERROR)])
                 continue
-            alike = (task.context, task.name, task.attempt, task.tags, task.parent, function)
-            if shared != alike:
-                shared = alike
-                shipment: Shipment = ((self._run_id(task), *alike[1:]), [], [], [], [])
-                _, sendings, indices, keys, calls = shipment
-                shipments.append(shipment)
+            common = (
+                self._run_id(task),
+                task.name,
+                task.attempt,
+                task.tags,
+                task.parent,
+                function,
+            )
+            if not shipments or shipments[-1][0] != common:
+                shipments.append((common, [], [], [], []))
+            _, sendings, indices, keys, calls = shipments[-1]
             number = next(numbers)
             sendings.append(number)
             indices.append(task.index)
@@ -327,6 +338,60 @@ class ProcessStream:
             calls.append(given)
             sent[number] = (self, task)
         return shipments
+
+    def _pack_alike(
+        self, tasks: list[Task], numbers: Iterator[int], sent: dict[int, Sent]
+    ) -> Shipment | None:
+        """Pack as ``pack`` does, column by column, the plain calls of one function; None for else.
+
+        What is done to each of the tasks is done without a step of the interpreter.
+        """
+        function, count, first = self.function, len(tasks), tasks[0]
+        indices, keys, calls, *shared = zip(*map(_COLUMNS, tasks), strict=True)
+        if function is None or not all(column.count(column[0]) == count for column in shared):
+            return None
+        if set(map(type, calls)) != {partial}:
+            return None
+        functions, args, keywords = zip(*map(_PARTS, calls), strict=True)
+        if (
+            set(map(id, functions)) != {id(function.function)}
+            or any(keywords)
+            or set(map(len, args)) != {1}
+        ):
+            return None
+        given = list(chain.from_iterable(args))
+        if not PLAIN.issuperset(map(type, given)):
+            return None
+        common = (
+            self._run_id(first),
+            first.name,
+            first.attempt,
+            first.tags,
+            first.parent,
+            function.number,
+        )
+        sendings = list(islice(numbers, count))
+        sent.update(zip(sendings, zip(repeat(self), tasks), strict=False))
+        return common, sendings, list(indices), list(keys), given
+
+    def _parts(self, call: Callable[[], Any]) -> tuple[int, Any]:
+        """Give the number of the function to call and what with; 0 and the call for another.
+
+        Raises:
+            TransportError: it cannot be pickled.
+        """
+        once = self._sent_once_for(call) if self.function is None else self.function
+        if (
+            once is not None
+            and type(call) is partial
+            and call.func is once.function
+            and len(call.args) == 1
+            and not call.keywords
+        ):
+            number, given = once.number, call.args[0]
+        else:
+            number, given = 0, call
+        return number, given if type(given) in PLAIN else encode(given, "encode_task")
 
     def _sent_once_for(self, call: Callable[[], Any]) -> SentOnce | None:
         """Have the function of the first ``partial`` sent once; None for another call.
@@ -350,9 +415,12 @@ class ProcessStream:
 
     def _run_id(self, task: Task) -> str:
         """Give the id of the run of a task; the tasks of a run share their context."""
-        scope = None if task.context is None else task.context.get(run_scope)
-        self._run = (task.context, "" if scope is None else scope.run_id)
-        return self._run[1]
+        context, run_id = self._run
+        if context is not task.context:
+            scope = None if task.context is None else task.context.get(run_scope)
+            run_id = "" if scope is None else scope.run_id
+            self._run = (task.context, run_id)
+        return run_id
 
     def settle(self, outcomes: list[Outcome]) -> None:
         """Lay outcomes out for the consumer, whom the dispatcher rouses when it has done all.
@@ -360,6 +428,7 @@ class ProcessStream:
         One that is roused earlier takes the interpreter away from who keeps the workers busy.
         """
         self.outbox.unread.extend(outcomes)
+        self._answered += len(outcomes)
         self.out -= len(outcomes)
         if self.out == 0 and self.finished:
             self.outbox.ring()
