@@ -88,7 +88,10 @@ class CurrentTask:
 
 
 run_scope: ContextVar[Scope | None] = ContextVar("stratagem_run", default=None)
-_running: ContextVar[tuple[Task, Hold | None] | None] = ContextVar("stratagem_task", default=None)
+Running = tuple[Task | Callable[[], Task], Hold | None]
+"""The task that runs, or what makes it where few ask for it, and the slot that it holds."""
+
+_running: ContextVar[Running | None] = ContextVar("stratagem_task", default=None)
 
 
 enter_task = _running.set
@@ -103,7 +106,7 @@ def current_task() -> CurrentTask | None:
     running = _running.get()
     if running is None:
         return None
-    task, _ = running
+    task = running[0] if isinstance(running[0], Task) else running[0]()
     scope = run_scope.get()
     return CurrentTask(
         run_id="" if scope is None else scope.run_id,

@@ -343,6 +343,7 @@ class _LoopStream:
         base, slot, slots, outbox = task.context, runner.slot, self._slots, self.outbox
         unread, many, bound = outbox.unread, outbox.many, outbox.bound
         poll = self.tasks.poll
+        known, is_known_async = self._known
         loop = asyncio.get_running_loop()
         with self._claiming:
             if runner.job is not asyncio.current_task():  # it has moved to another loop
@@ -364,19 +365,15 @@ class _LoopStream:
                 entered = copy_context()
                 call = task.call
                 function = call.func if type(call) is partial else call
-                known = self._known
-                if function is not known[0]:
-                    known = self._known = (function, is_async(function))
-                value = await (call() if known[1] else self._call_sync(runner, task))
+                if function is not known:
+                    known, is_known_async = self._known = (function, is_async(function))
+                value = await (call() if is_known_async else self._call_sync(runner, task))
                 outcome = succeeded(task, value, runner.started_at, _clock() - runner.began, WORKER)
             except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
                 outcome = self._failed(runner, task, error)
-            if not (task.timeout is None or self._claims(runner)) or runner.abandoned:
+            if (task.timeout is not None and not self._claims(runner)) or runner.abandoned:
                 return
             runner.task = None
-            if runner.timer is not None:
-                runner.timer.cancel()
-                runner.timer = None
             unread.append(outcome)
             if outbox.asleep and (len(unread) >= many or not self._rouse_due):
                 self._rouse_soon()
@@ -430,9 +427,13 @@ class _LoopStream:
     def _claims(self, runner: _Runner) -> bool:
         """Tell whether a runner may answer for its timed task, which the clock may do as well."""
         with self._claiming:
-            if not runner.abandoned:
-                runner.task = None
-            return not runner.abandoned
+            if runner.abandoned:
+                return False
+            runner.task = None
+        if runner.timer is not None:
+            runner.timer.cancel()
+            runner.timer = None
+        return True
 
     def _give_way(self) -> bool:
         """Let the consumer read, who may else wait for the interpreter; tell whether it did."""

@@ -83,13 +83,16 @@ class Ring:
         Returns:
             Whether the parent should read now, since half of the room is taken.
         """
-        length = len(body)
-        packed = _pack_header(length, crc32(body, number), number, kind, started_at, seconds) + body
+        packed = (
+            _pack_header(len(body), crc32(body, number), number, kind, started_at, seconds) + body
+        )
+        size = len(packed)
         start = self._head % CAPACITY
-        head = self._head + _HEADER_SIZE + length
-        if head - self._tail > _HALF:
-            self._make_room(head)
-        end = start + _HEADER_SIZE + length
+        end = start + size
+        head = self._head + size
+        taken = head - self._tail
+        if taken > _HALF:
+            taken = self._make_room(head)
         if end <= CAPACITY:
             self._records[start:end] = packed
         else:
@@ -97,15 +100,17 @@ class Ring:
             self._records[start:CAPACITY] = packed[:first]
             self._records[: end - CAPACITY] = packed[first:]
         self._head = head
-        return head - self._tail > _HALF
+        return taken > _HALF
 
-    def _make_room(self, head: int) -> None:
+    def _make_room(self, head: int) -> int:
+        """Wait until there is room up to ``head``; give how much is taken then."""
         self._tail = _WORD.unpack_from(self._view, _TAIL)[0]
         while head - self._tail > CAPACITY:
             assert self._wait is not None
             self.publish()
             self._wait()
             self._tail = _WORD.unpack_from(self._view, _TAIL)[0]
+        return head - self._tail
 
     def read(self) -> list[Record]:
         """Give every record published so far. Only the parent calls it."""
@@ -118,12 +123,12 @@ class Ring:
         while position < len(unread):
             size, check, number, kind, started_at, seconds = _unpack_header(unread, position)
             begin = position + _HEADER_SIZE
-            position = begin + size
-            body = unread[begin:position]
+            end = begin + size
+            body = unread[begin:end]
             if crc32(body, number) != check:  # its bytes are not all visible here yet
-                position = begin - _HEADER_SIZE
                 break
             records.append((number, kind, started_at, seconds, body))
+            position = end
         self._tail += position
         _WORD.pack_into(self._view, _TAIL, self._tail)
         return records

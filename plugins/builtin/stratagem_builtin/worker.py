@@ -16,6 +16,7 @@ from itertools import repeat
 from multiprocessing.connection import Connection
 from multiprocessing.heap import Arena
 from pickle import dumps
+from sys import modules as _modules
 from time import monotonic, sleep
 from time import time as now
 from typing import Any, NoReturn, cast
@@ -25,11 +26,11 @@ import attrs
 from stratagem import Task, TransportError
 from stratagem.budget import ask_elsewhere
 from stratagem.event_loops import ContainedExit, finish_async
-from stratagem.invoke import call_as_current, is_awaitable, without_own_frames
+from stratagem.invoke import bind_for_structlog, is_awaitable, without_own_frames
 from stratagem.remote.children import RemoteFamily
 from stratagem.remote.forwarding import forward_logs
 from stratagem.remote.places import RemotePlaces
-from stratagem.scope import Scope, run_scope
+from stratagem.scope import Scope, enter_task, run_scope
 from stratagem.transport import decode, encode, encode_error, safe_repr
 from stratagem_builtin.birth import Preparation, get_ready, preparation_of_main
 from stratagem_builtin.descent import adopt_orphans, kill_descendants
@@ -104,7 +105,32 @@ class Group:
 Parcel = tuple[int, int, str, Any, Group]
 """One task: number, index, key, what it is called with, and what it shares with others."""
 
-_new = object.__new__
+
+def _task_of(parcel: Parcel) -> Task:
+    """Make the task that a parcel stands for, which the worker calls itself."""
+    _, index, key, _, group = parcel
+    attempt, tags, context, parent = group.attempt, group.tags, group.context, group.parent
+    return Task(index, key, group.name, _called_already, None, attempt, tags, context, parent)
+
+
+def _called_already() -> None:
+    raise RuntimeError("the worker process calls what was sent, and nobody else")
+
+
+def _call_as_current(
+    make_task: Callable[[], Task],
+    function: Callable[[Any], Any],
+    given: object,
+    finish: Callable[[Awaitable[Any]], Any],
+) -> Any:
+    """Call a function as ``stratagem.invoke.call_as_current`` does; the task is made on demand."""
+    enter_task((make_task, None))
+    if "structlog.contextvars" in _modules:
+        bind_for_structlog(make_task())
+    value = function(given)
+    if type(value) in PLAIN or not is_awaitable(value):
+        return value
+    return finish(value)
 
 
 def main(
@@ -164,12 +190,7 @@ class _Worker:
         self._surroundings.watch()
         self._leaks.watch()
         self.send("ready")
-        left = self._settings.max_tasks
-        while (parcel := self._next()) is not None:
-            self._run(parcel)
-            left -= 1
-            if left == 0:
-                self._retire()
+        self._run_all()
         self._ring.publish()
         if self._runner is not None:
             self._runner.close()
@@ -203,15 +224,12 @@ class _Worker:
         last_call.daemon = True
         last_call.start()
 
-    def _next(self) -> Parcel | None:
+    def _wait_for_parcel(self) -> Parcel | None:
+        self._tell()
         while True:
-            try:
+            self._arrived.acquire()
+            with suppress(IndexError):  # of a message that was read before, or handed back
                 return self._todo.popleft()
-            except IndexError:
-                self._tell()
-                self._arrived.acquire()
-                while self._arrived.acquire(blocking=False):
-                    pass
 
     def _read(self) -> None:
         """Read what the parent sends; when it is gone, go at once, children and all."""
@@ -276,48 +294,64 @@ class _Worker:
         self._told_at = monotonic()
         self.send("look")
 
-    def _run(self, parcel: Parcel) -> None:
-        number, index, key, given, group = parcel
-        function = group.function
-        loaded = self._loaded.get(function)
-        task = _new(Task)  # field by field: two thirds of the cost of the constructor
-        task.index = index
-        task.key = self._running = key
-        task.name = group.name
-        if loaded is None or type(given) is bytes:
-            task.call = partial(self._call, function, given)
-        else:
-            task.call = partial(loaded, given)
-        task.timeout = None
-        task.attempt = group.attempt
-        task.tags = group.tags
-        task.parent = group.parent
-        task.context = context = group.context or self._enter_run(group)
-        context = context.copy()
-        started_at = now()
-        began = self._ring.begin(number)
-        try:
-            value = context.run(call_as_current, task, None, self._finish)
-        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
-            ended = monotonic()
-            kind, body = ERROR, dumps(encode_error(without_own_frames(error)), PROTOCOL)
-        else:
-            ended = monotonic()
-            kind, body = self._pickled(value)
-        self._running = None
-        if self._printing.begun:
-            self._printing.finish()
-        if self._surroundings.touched:
-            self._surroundings.restore()
-        if self._leaks.watching:
-            self._leaks.look(task)
-        if len(body) > LARGEST:
-            self.send("result", (number, kind, started_at, ended - began, body))
-            return
-        half_full = self._ring.write(number, kind, started_at, ended - began, body)
-        running_low = 0 < len(self._todo) == self._low
-        if running_low or half_full or ended - self._told_at > FLUSH_AFTER:
-            self._tell()
+    def _run_all(self) -> None:  # noqa: C901, PLR0912 - one frame for all tasks
+        """Run what is sent until there is no more to come."""
+        todo, finish = self._todo, self._finish
+        begin, write = self._ring.begin, self._ring.write
+        printing, surroundings, leaks = self._printing, self._surroundings, self._leaks
+        unchecked = min(LARGEST, self._settings.max_result_bytes)
+        left = self._settings.max_tasks
+        same: Group | None = None
+        while True:
+            try:
+                parcel = todo.popleft()
+            except IndexError:
+                parcel = self._wait_for_parcel()
+            if parcel is None:
+                return
+            number, _, self._running, given, group = parcel
+            if group is not same:
+                same, shared = group, self._enter_run(group)
+                call = partial(self._call, group.function)
+                function = self._loaded.get(group.function, call)
+            make_task = partial(_task_of, parcel)
+            started_at = now()
+            began = begin(number)
+            try:
+                value = shared.copy().run(
+                    _call_as_current,
+                    make_task,
+                    call if type(given) is bytes else function,
+                    given,
+                    finish,
+                )
+            except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
+                seconds = monotonic() - began
+                kind, body = ERROR, dumps(encode_error(without_own_frames(error)), PROTOCOL)
+            else:
+                seconds = monotonic() - began
+                if type(value) not in PLAIN or len(body := dumps(value, PROTOCOL)) > unchecked:
+                    kind, body = self._pickled(value)
+                else:
+                    kind = VALUE
+            self._running = None
+            if printing.begun:
+                printing.finish()
+            if surroundings.touched:
+                surroundings.restore()
+            if leaks.watching:
+                leaks.look(make_task())
+            if len(body) > LARGEST:
+                self.send("result", (number, kind, started_at, seconds, body))
+            elif (
+                write(number, kind, started_at, seconds, body)
+                or began + seconds - self._told_at > FLUSH_AFTER
+                or 0 < len(todo) == self._low
+            ):
+                self._tell()
+            left -= 1
+            if left == 0:
+                self._retire()
 
     def _enter_run(self, group: Group) -> Context:
         """Give the context of the run of a group; what its tasks set, they set in copies."""
@@ -329,8 +363,7 @@ class _Worker:
 
     def _pickled(self, value: object) -> tuple[int, bytes]:
         try:
-            plain = type(value) in PLAIN
-            pickled = dumps(value, PROTOCOL) if plain else encode(value, "encode_result")
+            pickled = encode(value, "encode_result")
             if len(pickled) > self._settings.max_result_bytes:
                 self._refuse(len(pickled), value)
         except TransportError as failure:
