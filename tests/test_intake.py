@@ -152,7 +152,7 @@ class Racing(deque):
 def test_an_item_that_comes_with_the_end_is_not_missed():
     """When item and end come between a look for items and a look for the end, the item counts."""
     intake = opened(iter(()))
-    intake._start = None  # the test is the reader
+    intake._started = True  # the test is the reader
     intake._read = Racing()
     intake._read.intake = intake
 

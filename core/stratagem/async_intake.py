@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from stratagem.intake import READ_AHEAD, MakeTask, ReadIntake
 from stratagem.loops import calling_loop
-from stratagem.task import Task, Wait
 
 __all__ = ["AsyncIntake"]
 
@@ -22,18 +21,7 @@ class AsyncIntake(ReadIntake):
         self._loop = calling_loop()
         self._room: asyncio.Event | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._started = False
         self._cancelled = False
-        self._starting = threading.Lock()
-
-    def poll(self) -> Task | Wait | None:
-        """Give the task of the next item that was read; the first poll starts the reader."""
-        if not self._started:
-            with self._starting:
-                started, self._started = self._started, True
-            if not started and not self._closed:
-                self._start()
-        return super().poll()
 
     def _start(self) -> None:
         if self._loop is not None:

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
+from functools import partial
 from typing import Any
 
 from stratagem.scope import hold_nothing
@@ -74,13 +75,6 @@ class Intake(TaskSource):
     def unfollowed(self) -> Counter[str]:
         """Count, by why, the items that tasks have led to and that are not run."""
         return Counter()
-
-    def _made(self, index: int, item: object) -> Task | None:
-        try:
-            return self._make(index, item)
-        except BaseException as error:  # noqa: BLE001 - the run ends with it, on the consumer's side
-            self.fail(error)
-            return None
 
     def fail(self, error: BaseException) -> None:
         """Take no more: the input, or what makes tasks of it, raised ``error``."""
@@ -177,14 +171,18 @@ class ReadIntake(Intake):
         self._over = False
         self._starved = False
         self._reader_waits = False
+        self._started = False
+        self._starting = threading.Lock()
 
     def poll(self) -> Task | Wait | None:
-        """Give the task of the next item that was read."""
+        """Give the task of the next item that was read; the first poll starts the reader."""
         if self._closed:
             return None
         try:
             index, item = self._read.popleft()
         except IndexError:
+            if not self._started:
+                self._start_once()
             self._starved = True  # first, else what is read now would wake nobody
             over = self._over
             try:
@@ -197,7 +195,20 @@ class ReadIntake(Intake):
         if self._reader_waits and len(self._read) <= READ_AHEAD // 2:
             self._reader_waits = False
             self._let_read_on()
-        return self._made(index, item)
+        try:
+            return self._make(index, item)
+        except BaseException as error:  # noqa: BLE001 - the run ends with it, on the consumer's side
+            self.fail(error)
+            return None
+
+    def _start_once(self) -> None:
+        with self._starting:
+            started, self._started = self._started, True
+        if not (started or self._closed):
+            self._start()
+
+    def _start(self) -> None:
+        raise NotImplementedError
 
     def _add(self, entry: tuple[int, Any]) -> None:
         self._read.append(entry)
@@ -248,20 +259,10 @@ class IteratorIntake(ReadIntake):
         self._items = items
         self._room = threading.Event()
         self._is_full = threading.Event()
-        reader = threading.Thread(
-            target=context.run, args=(self._read_all,), name="stratagem-reader", daemon=True
-        )
-        self._start: Callable[[], None] | None = reader.start
-        self._starting = threading.Lock()
 
-    def poll(self) -> Task | Wait | None:
-        """Give the task of the next item that was read; the first poll starts the reader."""
-        if self._start is not None:
-            with self._starting:
-                start, self._start = self._start, None
-            if start is not None and not self._closed:
-                start()
-        return super().poll()
+    def _start(self) -> None:
+        work = partial(self._context.run, self._read_all)
+        threading.Thread(target=work, name="stratagem-reader", daemon=True).start()
 
     def _read_all(self) -> None:
         failure: BaseException | None = None
@@ -270,10 +271,7 @@ class IteratorIntake(ReadIntake):
             if isinstance(self._items, Stage):
                 self.stages.add(self._items, self._items.stop)
             try:
-                for entry in enumerate(iterator):
-                    self._add(entry)
-                    if not self._has_room():
-                        break
+                self._add_all(enumerate(iterator))
             finally:
                 _close_quietly(iterator)
         except BaseException as error:  # noqa: BLE001 - handed to the consumer
@@ -281,7 +279,19 @@ class IteratorIntake(ReadIntake):
         self._finish(failure)
         self._is_full.set()
 
-    def _has_room(self) -> bool:
+    def _add_all(self, entries: Iterator[tuple[int, Any]]) -> None:
+        read = self._read
+        for entry in entries:
+            read.append(entry)
+            if self._starved:
+                self._starved = False
+                self.wake()
+            if len(read) >= READ_AHEAD:
+                self._wait_for_room()
+            if self._closed or self._over:
+                return
+
+    def _wait_for_room(self) -> None:
         while len(self._read) >= READ_AHEAD and not (self._closed or self._over):
             self._room.clear()
             self._reader_waits = True
@@ -289,7 +299,6 @@ class IteratorIntake(ReadIntake):
             if len(self._read) >= READ_AHEAD and not (self._closed or self._over):
                 self._room.wait()
             self._reader_waits = False
-        return not (self._closed or self._over)
 
     def _resume_reader(self) -> None:
         self._room.set()

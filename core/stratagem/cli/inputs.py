@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -51,10 +52,17 @@ class Input:
         Raises:
             CommandError: while reading, names the line that is wrong.
         """
-        for number, item in islice(_READERS[self.format](self), limit):
-            if key is not None:
-                self._check_key(number, item, key)
-            yield item
+        numbered: Iterator[tuple[int, Any]] = islice(_READERS[self.format](self), limit)
+        if key is not None:
+            numbered = self._with_keys(numbered, key)
+        return map(itemgetter(1), numbered)
+
+    def _with_keys(
+        self, numbered: Iterator[tuple[int, Any]], key: str
+    ) -> Iterator[tuple[int, Any]]:
+        for number, item in numbered:
+            self._check_key(number, item, key)
+            yield number, item
 
     def _check_key(self, number: int, item: Any, field: str) -> None:
         if not isinstance(item, dict) or item.get(field) is None:
@@ -70,23 +78,25 @@ class Input:
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Read lines with their numbers, from 1, each with its line end."""
-        readline = self.file.readline
+        readline, most = self.file.readline, LINE_BYTES + 1
         number = 0
-        while line := self._read(readline, number):
+        while True:
+            try:
+                line = readline(most)
+            except OSError as error:
+                self.refuse(number + 1, f"cannot be read: {error.strerror}")
+            if not line:
+                return
             number += 1
-            if len(line) > LINE_BYTES:
+            if len(line) == most:
                 self.refuse(number, f"longer than {LINE_BYTES // 2**20} MiB")
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
                 self.refuse(number, f"not UTF-8: {error.reason} at byte {error.start + 1}")
-            yield number, text.removeprefix(_BOM) if number == 1 else text
-
-    def _read(self, readline: Callable[[int], bytes], number: int) -> bytes:
-        try:
-            return readline(LINE_BYTES + 1)
-        except OSError as error:
-            self.refuse(number + 1, f"cannot be read: {error.strerror}")
+            if number == 1:
+                text = text.removeprefix(_BOM)
+            yield number, text
 
     def count(self) -> int | None:
         """Count the lines that are left, for a progress bar; None where that is not cheap."""

@@ -210,7 +210,7 @@ class _Delivery:
             record, line = encode(record_of(outcome))
             self._tally.add(record)
         else:
-            self._tally.add_ok()
+            self._tally.ok += 1
         if self._order is None:
             self._writer.write(line)
         else:

@@ -79,6 +79,7 @@ class LineWriter:
         self._size = 0
         self._turn = threading.Lock()
         self._filled = threading.Event()
+        self._idles = False
         self._closed = threading.Event()
         threading.Thread(target=self._flush_soon, name="stratagem-writer", daemon=True).start()
 
@@ -93,7 +94,8 @@ class LineWriter:
             self._size += len(line)
             if self._size >= FLUSH_BYTES:
                 self._write_out()
-        if not self._filled.is_set():
+        if self._idles:
+            self._idles = False
             self._filled.set()
 
     def flush(self) -> None:
@@ -118,10 +120,12 @@ class LineWriter:
 
     def _flush_soon(self) -> None:
         while True:
-            self._filled.wait()
+            self._filled.clear()
+            self._idles = True  # first, else a line that comes now would wake nobody
+            if not self._lines:
+                self._filled.wait()
             if self._closed.wait(FLUSH_SECONDS):
                 return
-            self._filled.clear()
             try:
                 self.flush()
             except OutputError:

@@ -52,7 +52,7 @@ def line_of(outcome: Outcome) -> bytes | None:
     except Exception:  # noqa: BLE001 - the value is the task's, and may raise anything
         return None
     return (
-        f'{{"index": {outcome.index}, "key": {_encode(outcome.key)}, "status": "ok", '
+        f'{{"index": {outcome.index}, "key": {_quote(outcome.key)}, "status": "ok", '
         f'"value": {written}, "seconds": {round(seconds, 6)!r}, "attempts": {outcome.attempts}}}\n'
     ).encode("ascii")
 
@@ -165,3 +165,4 @@ def _(value: Enum) -> Any:
 
 
 _encode = json.JSONEncoder(allow_nan=False, default=_plain).encode
+_quote = json.encoder.encode_basestring_ascii

@@ -11,28 +11,27 @@ from stratagem.task import Status
 __all__ = ["Tally"]
 
 KINDS_SHOWN = 3
-_OK = Status.OK  # which is slow to look up under Python 3.11
 
 
 @attrs.define
 class Tally:
     """Count lines by status, and those that failed by themselves by the type of their error."""
 
-    statuses: Counter[Status] = attrs.field(factory=Counter)
+    ok: int = 0
+    others: Counter[Status] = attrs.field(factory=Counter)
     kinds: Counter[str] = attrs.field(factory=Counter)
     examples: dict[str, tuple[int, str]] = attrs.field(factory=dict)
     recalled: int = 0
 
     def add(self, record: dict[str, Any]) -> None:
         """Count the record of one line."""
-        self.statuses[record["status"]] += 1
+        if record["status"] == "ok":
+            self.ok += 1
+        else:
+            self.others[record["status"]] += 1
         self.recalled += "recalled" in record
         if "error" in record and record["status"] != "cancelled":
             self._add_failure(record)
-
-    def add_ok(self) -> None:
-        """Count a line that is ok and new."""
-        self.statuses[_OK] += 1
 
     def _add_failure(self, record: dict[str, Any]) -> None:
         kind, message = record["error"]["type"], record["error"]["message"]
@@ -43,13 +42,14 @@ class Tally:
     @property
     def failed(self) -> int:
         """Count the lines that are not ok."""
-        return self.statuses.total() - self.statuses[Status.OK]
+        return self.others.total()
 
     def summary(self, seconds: float, stopped: str | None) -> str:
         """Say in one line how many tasks ended, how, and in which time."""
-        counts = [f"{self.statuses[status]} {status}" for status in Status if self.statuses[status]]
+        counts = [f"{self.ok} ok"] if self.ok else []
+        counts += [f"{self.others[status]} {status}" for status in Status if self.others[status]]
         counts += [f"{self.recalled} recalled"] if self.recalled else []
-        total = self.statuses.total()
+        total = self.ok + self.failed
         tasks = f"{total} task{'s' * (total != 1)} in {seconds:.1f} s"
         return ": ".join(part for part in (stopped, tasks, ", ".join(counts)) if part)
 
