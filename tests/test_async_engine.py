@@ -287,6 +287,29 @@ def test_several_coroutines_may_read_one_stream(spec):
     assert sorted(itertools.chain(*parts)) == list(range(500))
 
 
+@pytest.mark.parametrize("spec", SPECS)
+def test_who_waits_beside_one_that_gave_up_gets_the_outcome(spec):
+    """Of two coroutines that await the next outcome one may leave: the other one is told of it."""
+
+    async def caller(engine):
+        release = asyncio.Event()
+        stream = engine.astream([partial(abs, -1), release.wait])
+        await anext(stream)
+        staying = asyncio.ensure_future(anext(stream))
+        leaving = asyncio.ensure_future(anext(stream))
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        release.set()
+        outcome = await asyncio.wait_for(staying, PATIENCE)
+        await stream.aclose()
+        return outcome.value
+
+    with Engine(spec) as engine:
+        assert asyncio.run(caller(engine)) is True
+
+
 @pytest.mark.parametrize("spec", ["asyncio", "threads(max_workers=2)"])
 def test_who_reads_without_a_pause_lets_others_run(spec):
     """The loop goes round while outcome after outcome is there already."""

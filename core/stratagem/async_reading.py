@@ -156,6 +156,7 @@ class Visits:
         self._thread = get_ident()
         self._context = context
         self._rung = asyncio.Event()
+        self._waiting = 0
         self._visit: asyncio.Task[None] | None = None
         self._over = False
         self._failure: BaseException | None = None
@@ -172,12 +173,14 @@ class Visits:
         else:
             await asyncio.sleep(0)  # who takes without a pause would keep the loop from others
         while not self.outcomes:
-            if self._over:
+            if self._is_visited:
+                await self._visit_stream()
+            elif self._over:
                 failure, self._failure = self._failure, None
                 if failure is not None:
                     raise failure
                 return False
-            if waiting := self._stream.take_waiting():
+            elif waiting := self._stream.take_waiting():
                 self.outcomes.extend(waiting)
             elif not await self._is_rung():
                 await self._visit_stream()
@@ -186,15 +189,17 @@ class Visits:
     async def _is_rung(self) -> bool:
         """Wait for an outcome; False, at once, where something is to be seen that takes a visit."""
         self._rung.clear()
-        outbox = self._answers.outbox
         if not self._answers.sleep_until(self._ring):
             return False
+        self._waiting += 1
         self._stream.is_awaited = True
         try:
             await self._rung.wait()
         finally:
-            self._stream.is_awaited = False
-            outbox.awake()
+            self._waiting -= 1
+            if not self._waiting:  # else another coroutine wants to be roused
+                self._stream.is_awaited = False
+                self._answers.outbox.awake()
         return True
 
     def _ring(self) -> None:
@@ -206,10 +211,15 @@ class Visits:
 
     async def _visit_stream(self) -> None:
         """Wait for a visit: the one that goes on, or else a new one."""
-        if self._visit is None or self._visit.done():
+        if self._visit is None or not self._is_visited:
             visit = call_in_thread(self._read_on, on_cancel=self.stop)
             self._visit = self._loop.create_task(visit, context=self._context)
         await asyncio.wait([self._visit])
+        self._rung.set()  # for others, whom the visit has taken their bell
+
+    @property
+    def _is_visited(self) -> bool:
+        return self._visit is not None and not self._visit.done()
 
     def _read_on(self) -> None:
         outbox, ready = self._answers.outbox, self._stream.ready

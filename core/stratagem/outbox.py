@@ -3,7 +3,6 @@
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 
 from stratagem.loops import LOOK_UP
 from stratagem.scope import current_hold
@@ -75,8 +74,10 @@ class Outbox:
         rouse = self._rouse
         if rouse is not None:
             rouse()
-        with suppress(RuntimeError):  # it rings already
+        try:
             self._bell.release()
+        except RuntimeError:  # it rings already
+            return
 
     def resume_when_room(self, resume: Callable[[], None]) -> None:
         """Have ``resume`` called once, when half of the outcomes have been read."""
