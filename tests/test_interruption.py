@@ -4,6 +4,7 @@ import dis
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -111,6 +112,53 @@ def test_a_second_signal_does_not_wait_for_tasks(start_script, spec):
 
     assert printed.splitlines()[-1:] == ["end Report True"], complaints
     assert time.monotonic() - began < PATIENCE / 2
+
+
+ELSEWHERE = """
+import os, signal, threading, time
+from stratagem import Engine, RunInterrupted, hookimpl
+
+def send():
+    # The system gives a signal to another thread than the main one, if that is just busy with one.
+    # Then nothing cuts the sleep of the main thread short.
+    os.read(0, 1)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+def work(number):
+    for _ in range(2):
+        threading.Thread(target=send, daemon=True).start()
+    os.write(1, b"begun\\n")
+    time.sleep(120)
+
+class Watch:
+    @hookimpl
+    def stratagem_before_run(self, run):
+        threading.Thread(target=self.watch, args=(run,), daemon=True).start()
+
+    def watch(self, run):
+        while run.snapshot().stopped is None:
+            time.sleep(0.01)
+        os.write(1, b"noted\\n")
+
+with Engine("sequential", plugins=[Watch()]) as engine:
+    try:
+        engine.map(work, range(2))
+    except RunInterrupted as interrupt:
+        print("end", [outcome.status.value for outcome in interrupt.report])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no thread can be signalled here")
+def test_signals_that_do_not_wake_the_main_thread_are_acted_on(start_script):
+    """What runs there sleeps on; the first one is noted at once, and the second one ends it."""
+    process = start_script(ELSEWHERE)
+    assert process.stdout.readline() == "begun\n"
+    process.stdin.write("1")
+    process.stdin.flush()
+    assert process.stdout.readline() == "noted\n"
+    printed, complaints = process.communicate("2", timeout=PATIENCE)
+
+    assert printed.splitlines() == ["end ['cancelled']"], complaints
 
 
 MANY = [
@@ -521,6 +569,64 @@ def test_a_child_forked_during_a_run_is_ended_by_signals_as_usual(engine):
         return exitcode
 
     assert engine.run([terminate_child], strategy="threads").values == [-signal.SIGTERM]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_signals_of_a_child_forked_during_a_run_are_its_own(engine):
+    """What a forked child handles in its own way does not stop the run it was forked from."""
+
+    def handle_in_child():
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGTERM, lambda _signum, _frame: os._exit(7))
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(1)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert engine.run([handle_in_child] * 3, strategy="sequential").values == [7] * 3
+
+
+@pytest.fixture
+def told():
+    """Have the interpreter tell a program of signals, as the loop of an asyncio program does."""
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno())
+        yield reader, writer
+        signal.set_wakeup_fd(-1)
+
+
+def test_who_was_told_of_signals_still_is(engine, told):
+    """During a run the interpreter tells whom it told before, and the run stops as well."""
+    reader, writer = told
+
+    def work(number):
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return number
+
+    with pytest.raises(RunInterrupted):
+        engine.map(work, range(10**9), strategy="threads(max_workers=1)")
+
+    assert reader.recv(8) == bytes([signal.SIGINT])
+    assert signal.set_wakeup_fd(-1) == writer.fileno()
+
+
+def test_who_takes_over_to_be_told_of_signals_keeps_it(engine, told):
+    """A task in the main thread may run a loop that listens; the end of the run leaves it alone."""
+    _, writer = told
+    signal.set_wakeup_fd(-1)
+    engine.map(lambda _: signal.set_wakeup_fd(writer.fileno()), [0], strategy="sequential")
+
+    assert signal.set_wakeup_fd(-1) == writer.fileno()
+
+
+def test_a_run_leaves_nobody_to_be_told_of_signals(engine):
+    """After a run the interpreter tells nobody, as before it."""
+    engine.map(abs, [0], strategy="sequential")
+
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_a_nested_run_leaves_the_signal_to_the_outer_one(engine):

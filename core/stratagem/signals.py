@@ -3,12 +3,13 @@
 import _thread
 import logging
 import os
-import queue
 import signal
+import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dis import opmap
 from functools import partial
 from types import FrameType
@@ -24,6 +25,8 @@ PATIENT_SECONDS = 2.0
 """How long what waits for a strategy, which may be killing, is left to it."""
 INSISTING_SECONDS = 1.0
 """After so long, a signal beyond the second one strikes the main thread wherever it is."""
+_NOTED = 0x80
+"""Tells the byte of a handler from the interpreter's for the same signal."""
 _WAITS = frozenset({"stratagem.consuming", "stratagem.outbox"})
 _RAISE = opmap["RAISE_VARARGS"]
 _Handler = Callable[[int, FrameType | None], object] | int | None
@@ -59,11 +62,12 @@ def interruptible(run: Interruptible) -> Iterator[None]:
     if not previous:
         yield
         return
-    guard = _Guard(run)
+    guard = _Guard(run, frozenset(previous))
     threading.Thread(target=guard.serve, name="stratagem-signals", daemon=True).start()
     try:
         for number in previous:
             signal.signal(number, guard.note)
+        guard.listen()
         yield
     finally:
         guard.end()
@@ -76,19 +80,37 @@ class _Guard:
     """Hand the signals of one run to a thread that may wait for locks.
 
     A handler runs between any two bytecodes of the main thread, whatever lock that holds,
-    so it only puts the signal into a queue made for that. It raises where nothing else helps:
-    when a run that was hurried does not end, since what the main thread is in is no code of ours.
+    so it only writes into a socket. The interpreter writes there, too, and at once: a handler
+    waits for the main thread, which may have begun a long sleep just after the signal came.
+    A signal may lack either word, but has none twice.
+
+    The handler raises where nothing else helps: when a run that was hurried does not end,
+    since what the main thread is in is no code of ours.
     """
 
-    def __init__(self, run: Interruptible) -> None:
+    def __init__(self, run: Interruptible, signums: frozenset[int]) -> None:
         self._run = run
-        self._asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._signums = signums
+        self._heard, self._telling = socket.socketpair()
+        self._telling.setblocking(False)
         self._signals = 0
         self._hurried_at = 0.0
         self._turn = threading.Lock()
         self._striking = False
         self._struck = False
         self._ended = False
+
+    def listen(self) -> None:
+        """Have the interpreter tell of signals, unless it tells somebody else."""
+        before = signal.set_wakeup_fd(self._telling.fileno(), warn_on_full_buffer=False)
+        if before != -1:
+            signal.set_wakeup_fd(before)
+
+    def let_go(self) -> None:
+        """Have the interpreter tell of signals no more."""
+        now = signal.set_wakeup_fd(-1)
+        if now != self._telling.fileno():  # a loop that runs in the main thread took it over
+            signal.set_wakeup_fd(now)
 
     def note(self, signum: int, frame: FrameType | None) -> None:
         """Handle a signal, in the main thread."""
@@ -99,11 +121,10 @@ class _Guard:
                 raise KeyboardInterrupt
             return
         self._signals += 1
-        if self._signals == 2:  # noqa: PLR2004 - the one that hurries
-            self._hurried_at = time.monotonic()
-        elif self._signals > 2 and time.monotonic() - self._hurried_at > INSISTING_SECONDS:  # noqa: PLR2004
+        if self._signals > 2 and time.monotonic() - self._hurried_at > INSISTING_SECONDS:  # noqa: PLR2004
             raise KeyboardInterrupt
-        self._asked.put(signum)
+        with suppress(OSError):  # the run has ended, or there is no end of signals
+            self._telling.send(bytes([_NOTED | signum]))
 
     def _is_waiting(self, frame: FrameType | None) -> bool:
         """Tell whether the main thread is on its way to the end by itself."""
@@ -116,18 +137,39 @@ class _Guard:
         """Let the thread go, which from now on strikes nobody."""
         with self._turn:
             self._ended = True
-        self._asked.put(0)
+        self.let_go()
+        self._telling.close()
 
     def serve(self) -> None:
         """Stop the run at the first signal, hurry it at the second, then strike, once."""
-        if signum := self._asked.get():
-            self._run.interrupt(signum)
-        if signum and (signum := self._asked.get()):
-            self._run.hurry()
-        while signum:
+        with self._heard:
+            for nth, signum in enumerate(self._arriving()):
+                if nth == 0:
+                    self._run.interrupt(signum)
+                else:
+                    self._hurried_at = time.monotonic()
+                    self._run.hurry()
+                    self._push(signum)
+
+    def _arriving(self) -> Iterator[int]:
+        """Give each signal when the first word of it comes, until the run ends."""
+        told = Counter[bool]()
+        while byte := self._heard.recv(1):
+            signum, is_noted = byte[0] & ~_NOTED, byte[0] >= _NOTED
+            if signum in self._signums:
+                known = max(told.values(), default=0)
+                told[is_noted] += 1
+                if told[is_noted] > known:
+                    yield signum
+
+    def _push(self, signum: int) -> None:
+        """Strike the main thread until the run ends."""
+        self._heard.settimeout(PUSH_SECONDS)
+        is_over = False
+        while not is_over:
             try:
-                signum = self._asked.get(timeout=PUSH_SECONDS)
-            except queue.Empty:
+                is_over = not self._heard.recv(1)
+            except TimeoutError:
                 self._strike(signum)
 
     def _strike(self, signum: int) -> None:
@@ -164,7 +206,9 @@ def _forget_in_child() -> None:
     Else ``terminate`` of multiprocessing, say, would be without effect there.
     """
     for number, usual in _usual().items():
-        if isinstance(getattr(signal.getsignal(number), "__self__", None), _Guard):
+        guard = getattr(signal.getsignal(number), "__self__", None)
+        if isinstance(guard, _Guard):
+            guard.let_go()
             signal.signal(number, usual)
 
 
