@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -204,6 +205,17 @@ def test_where_no_further_worker_can_start_those_there_are_go_on(use_up_descript
         report = engine.map(lambda _: os.getpid(), range(40))
 
     assert report.values == [first] * 40
+
+
+def test_a_run_without_descriptors_for_its_signals_runs(use_up_descriptors, caplog):
+    """It says that signals are not looked after, and leaves them to the interpreter."""
+    handler = signal.getsignal(signal.SIGINT)
+    with Engine("sequential") as engine:
+        use_up_descriptors()
+        report = engine.map(lambda _: signal.getsignal(signal.SIGINT), range(2))
+
+    assert report.values == [handler] * 2
+    assert ["no_signal_handlers" in record.getMessage() for record in caplog.records] == [True]
 
 
 def test_where_no_worker_can_start_at_all_the_error_says_what_the_system_refused(start_script):

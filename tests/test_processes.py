@@ -232,14 +232,14 @@ def test_a_full_window_is_looked_at_again_only_when_there_is_room(out, unread, w
     for number in range(unread):
         stream.outbox.unread.append(number)
 
-    taken = [stream.take(5), stream.take(5)]
+    taken = [*stream.take(5), *stream.take(5)]
     woken = wakes.count
     while stream.outbox.unread:
         stream.outbox.unread.popleft()
         if stream.outbox.awaited and len(stream.outbox) <= stream.outbox.half:
             stream.outbox.resume()
 
-    assert (taken, woken, wakes.count) == ([[], []], 0, woken_when_read)
+    assert (taken, woken, wakes.count) == ([], 0, woken_when_read)
 
 
 def test_a_stream_that_has_failed_gives_no_further_task():
@@ -250,7 +250,7 @@ def test_a_stream_that_has_failed_gives_no_further_task():
     before = len(stream.take(1))
     stream.fail(WorkerStartError("fork", 1))
 
-    assert (before, stream.take(1)) == (1, [])
+    assert (before, len(stream.take(1))) == (1, 0)
 
 
 class LateSource(TaskSource):

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable
 from contextvars import Context
 from typing import Any, cast
 
+from stratagem.batch import MakeBatch
 from stratagem.intake import READ_AHEAD, MakeTask, ReadIntake
 from stratagem.loops import calling_loop
 
@@ -15,8 +16,14 @@ __all__ = ["AsyncIntake"]
 class AsyncIntake(ReadIntake):
     """Read an async iterable: on the caller's loop where there is one, else on one of its own."""
 
-    def __init__(self, items: AsyncIterable[Any], make: MakeTask, context: Context) -> None:
-        super().__init__(make, context)
+    def __init__(
+        self,
+        items: AsyncIterable[Any],
+        make: MakeTask,
+        context: Context,
+        make_batch: MakeBatch | None = None,
+    ) -> None:
+        super().__init__(make, context, make_batch)
         self._items = items
         self._loop = calling_loop()
         self._room: asyncio.Event | None = None

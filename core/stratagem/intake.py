@@ -9,11 +9,12 @@ import itertools
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any
 
+from stratagem.batch import MakeBatch
 from stratagem.scope import hold_nothing
 from stratagem.source import AT_ONCE, TaskSource
 from stratagem.stages import Stage, Stages
@@ -64,9 +65,10 @@ class Intake(TaskSource):
         bound: the bound that kept it from that; None for none.
     """
 
-    def __init__(self, make: MakeTask) -> None:
+    def __init__(self, make: MakeTask, make_batch: MakeBatch | None = None) -> None:
         super().__init__()
         self._make = make
+        self._make_batch = make_batch
         self.failure: BaseException | None = None
         self.exhausted = False
         self.bound: str | None = None
@@ -96,8 +98,10 @@ class Intake(TaskSource):
 class SequenceIntake(Intake):
     """Read a sequence in place."""
 
-    def __init__(self, items: Sequence[Any], make: MakeTask) -> None:
-        super().__init__(make)
+    def __init__(
+        self, items: Sequence[Any], make: MakeTask, make_batch: MakeBatch | None = None
+    ) -> None:
+        super().__init__(make, make_batch)
         self._items = items
         self._size = len(items)
         self._positions = itertools.count()
@@ -116,20 +120,21 @@ class SequenceIntake(Intake):
             self.fail(error)
             return None
 
-    def poll_some(self, most: int) -> tuple[list[Task], Wait | None]:
+    def poll_some(self, most: int) -> tuple[Sequence[Task], Wait | None]:
         """Give the tasks of up to ``most`` items, and None with them when there are no more."""
-        tasks: list[Task] = []
+        if self._make_batch is None:
+            return super().poll_some(most)
         if self._closed:
-            return tasks, None
+            return (), None
         indices = list(itertools.islice(self._positions, most))
         is_end = indices[-1] >= self._size
         if is_end:
             indices = indices[: max(0, self._size - indices[0])]
         try:
-            tasks.extend(map(self._make, indices, map(self._items.__getitem__, indices)))
+            tasks = self._make_batch(indices, list(map(self._items.__getitem__, indices)))
         except BaseException as error:  # noqa: BLE001 - as in poll
             self.fail(error)
-            return tasks, None
+            return (), None
         if is_end:
             self.exhausted = self.failure is None
         return tasks, None if is_end else AT_ONCE
@@ -161,8 +166,10 @@ class ReadIntake(Intake):
         stages: the streams that the reader reads.
     """
 
-    def __init__(self, make: MakeTask, context: Context) -> None:
-        super().__init__(make)
+    def __init__(
+        self, make: MakeTask, context: Context, make_batch: MakeBatch | None = None
+    ) -> None:
+        super().__init__(make, make_batch)
         self._context = context
         context.run(hold_nothing)
         context.run(_read_here.set, self)
@@ -192,14 +199,30 @@ class ReadIntake(Intake):
                     return _FOREVER
                 self.exhausted = self.failure is None
                 return None
-        if self._reader_waits and len(self._read) <= READ_AHEAD // 2:
-            self._reader_waits = False
-            self._let_read_on()
+        self._refill()
         try:
             return self._make(index, item)
         except BaseException as error:  # noqa: BLE001 - the run ends with it, on the consumer's side
             self.fail(error)
             return None
+
+    def poll_some(self, most: int) -> tuple[Sequence[Task], Wait | None]:
+        """Give the tasks of up to ``most`` items that were read, or what else a poll gives."""
+        entries: list[tuple[int, Any]] = []
+        if self._make_batch is not None and not self._closed:
+            with suppress(IndexError):  # another takes, too, or the input has failed
+                entries.extend(self._read.popleft() for _ in range(min(most, len(self._read))))
+        if not entries or self._make_batch is None:
+            return super().poll_some(most)
+        self._refill()
+        indices, items = zip(*entries, strict=True)
+        return self._make_batch(indices, items), AT_ONCE
+
+    def _refill(self) -> None:
+        """Have the reader read on when a half of what it may read ahead was taken."""
+        if self._reader_waits and len(self._read) <= READ_AHEAD // 2:
+            self._reader_waits = False
+            self._let_read_on()
 
     def _start_once(self) -> None:
         with self._starting:
@@ -254,8 +277,14 @@ class ReadIntake(Intake):
 class IteratorIntake(ReadIntake):
     """Read an iterable in a thread of its own."""
 
-    def __init__(self, items: Iterable[Any], make: MakeTask, context: Context) -> None:
-        super().__init__(make, context)
+    def __init__(
+        self,
+        items: Iterable[Any],
+        make: MakeTask,
+        context: Context,
+        make_batch: MakeBatch | None = None,
+    ) -> None:
+        super().__init__(make, context, make_batch)
         self._items = items
         self._room = threading.Event()
         self._is_full = threading.Event()

@@ -6,6 +6,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
+from stratagem.batch import Batch, MakeBatch
 from stratagem.errors import DuplicateKeyError, LateBindingWarning
 from stratagem.invoke import callable_name
 from stratagem.keys import KEY_BYTES, checked_key, child_key
@@ -131,6 +132,28 @@ class Numbering:
 
         return make
 
+    def batcher(self) -> MakeBatch | None:
+        """Give what makes and announces the tasks of many items at once, where they can be alike.
+
+        None where listeners, keys or tags of the caller want to see each.
+        """
+        function = self._function
+        if function is None or self._keys is not None or self.keeps_tasks:
+            return None
+        called = function
+        template = Task(
+            0, "", self._name, _no_call, self._timeout, 1, self._tags, self._context, self._parent
+        )
+        ledger, keep_items = self.ledger, self._reads_again is None
+
+        def make_batch(indices: Sequence[int], items: Sequence[Any]) -> Batch:
+            keys = list(map(str, indices))
+            entries = zip(keys, items, strict=True) if keep_items else keys
+            ledger.update(zip(indices, entries, strict=True))
+            return Batch(template, called, indices, keys, items)
+
+        return make_batch
+
     def _named(self, index: int, item: Any) -> str:
         """Name an item to be called, if it can be; most are alike."""
         function = item.func if type(item) is partial else item
@@ -169,6 +192,10 @@ class Numbering:
                 warnings.warn(late_binding_advice(item), LateBindingWarning, stacklevel=2)
             self._previous_call = item
         return item  # type: ignore[no-any-return]
+
+
+def _no_call() -> None:
+    raise RuntimeError("what tasks share cannot be called")
 
 
 def _keys_of(plan: Plan) -> "_Keys | _Paths | None":

@@ -51,8 +51,9 @@ class Interruptible(Protocol):
 def interruptible(run: Interruptible) -> Iterator[None]:
     """Have the first SIGINT or SIGTERM inside stop ``run``, and the second one hurry it.
 
-    Signals that somebody handles in a way of their own are left to them,
-    and off the main thread, where no handler can be installed, nothing is done.
+    Signals that somebody handles in a way of their own are left to them.
+    Off the main thread, where no handler can be installed, nothing is done,
+    and neither where the system has no descriptors left.
     """
     if threading.current_thread() is not threading.main_thread():
         _log.debug("no_signal_handlers: this run is not in the main thread, so no signal stops it")
@@ -62,7 +63,12 @@ def interruptible(run: Interruptible) -> Iterator[None]:
     if not previous:
         yield
         return
-    guard = _Guard(run, frozenset(previous))
+    try:
+        guard = _Guard(run, frozenset(previous))
+    except OSError as error:
+        _log.warning("no_signal_handlers: a signal ends this run as it does any code: %s", error)
+        yield
+        return
     threading.Thread(target=guard.serve, name="stratagem-signals", daemon=True).start()
     try:
         for number in previous:

@@ -11,7 +11,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from stratagem.loops import LOOK_UP
 from stratagem.scope import orphan_children
@@ -44,10 +44,11 @@ class TaskSource(ABC):
         Never blocks on the input; None is final.
         """
 
-    def poll_some(self, most: int) -> tuple[list[Task], Wait | None]:
+    def poll_some(self, most: int) -> tuple[Sequence[Task], Wait | None]:
         """Poll for up to ``most`` tasks; with them comes what else a poll gave.
 
         That is a wait of no seconds where there may be more of them.
+        The tasks may be a ``stratagem.batch.Batch``, which makes each when it is asked for.
         """
         tasks: list[Task] = []
         while len(tasks) < most:

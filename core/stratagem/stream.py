@@ -107,7 +107,7 @@ class Stream(Iterator[Outcome]):
         self._expansion: ExpansionIntake | None = None
         self._intake: Intake
         if plan.growth is None:
-            self._intake = open_intake(plan.items, numbering.maker(), context)
+            self._intake = open_intake(plan.items, numbering.maker(), context, numbering.batcher())
         else:
             self._intake = self._expansion = plan.growth.open_intake(
                 plan.items, numbering.make, context
@@ -221,8 +221,8 @@ class Stream(Iterator[Outcome]):
         finally:
             self._succeeded += len(ready) - known
             if self._handed_out is not None:
-                for outcome in islice(ready, known, None):
-                    self._keep(outcome)
+                self._handed_out.extend(islice(ready, known, None))
+                self._forget_too_many(self._handed_out)
         if outbox.awaited and len(unread) <= outbox.half:
             outbox.resume()
 
@@ -271,8 +271,11 @@ class Stream(Iterator[Outcome]):
             self._kept_back.append(outcome)
         elif self._handed_out is not None:
             self._handed_out.append(outcome)
-            if self._plan.keep is not None and len(self._handed_out) > self._plan.keep:
-                self._handed_out = None
+            self._forget_too_many(self._handed_out)
+
+    def _forget_too_many(self, kept: list[Outcome]) -> None:
+        if self._plan.keep is not None and len(kept) > self._plan.keep:
+            self._handed_out = None
 
     @property
     def _counts(self) -> Counter[Status]:

@@ -5,25 +5,27 @@ import selectors
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from marshal import loads as load_plain
 from multiprocessing.context import BaseContext
 from operator import attrgetter
 from pickle import loads
 from typing import TYPE_CHECKING, Any
 
 from stratagem import Outcome, Running, Status, Task
+from stratagem.batch import Batch
 from stratagem.errors import WorkerStartError
 from stratagem.invoke import failed, succeeded
 from stratagem.remote.forwarding import replay
 from stratagem.strategy import cancelled
 from stratagem.transport import decode_error, unloadable, without_frames
 from stratagem_builtin.bell import Bell
-from stratagem_builtin.handle import Handle, Sent, no_worker, start_worker
+from stratagem_builtin.handle import Handle, no_worker, start_worker
 from stratagem_builtin.memory_events import OutOfMemory
 from stratagem_builtin.nests import Nests
 from stratagem_builtin.places import Places
 from stratagem_builtin.ring import Record
-from stratagem_builtin.worker import VALUE, Settings
+from stratagem_builtin.worker import ERROR, PLAIN_VALUE, Settings
 
 if TYPE_CHECKING:
     from stratagem_builtin.processes import ProcessStream
@@ -64,7 +66,7 @@ class Dispatcher:
         self._stops: deque[tuple[ProcessStream, float]] = deque()
         self._forgotten: deque[int] = deque()
         self._workers: list[Handle] = []
-        self._backlog: deque[Sent] = deque()
+        self._backlog: deque[tuple[ProcessStream, Task]] = deque()
         self._nests = Nests(self.wake)
         self._places = Places(self.wake)
         self._look_at_spares = float("inf")
@@ -120,7 +122,8 @@ class Dispatcher:
         for worker in list(self._workers):
             number, began = worker.ring.running()
             if (sent := worker.sent.get(number)) is not None:
-                yield Running(sent[1], now - began, worker.name)
+                _, tasks, place = sent
+                yield Running(tasks[place], now - began, worker.name)
 
     def close(self) -> None:
         """End every worker, and wait for it."""
@@ -184,11 +187,12 @@ class Dispatcher:
         for worker in self._workers:
             if len(worker.sent) > 1:
                 return TICK
-            for _, task in worker.sent.values():
-                if task.timeout is not None:
+            for _, tasks, place in worker.sent.values():
+                timeout = tasks[place].timeout
+                if timeout is not None:
                     number, began = worker.ring.running()
                     began = began if number in worker.sent else time.monotonic()
-                    moments.append(began + task.timeout)
+                    moments.append(began + timeout)
         soonest = min(moments, default=float("inf"))
         if soonest == float("inf"):
             return None
@@ -279,7 +283,7 @@ class Dispatcher:
                 self._send(worker, stream, tasks)  # none of them may be fit to be sent
                 self._take_turns(stream)
 
-    def _send(self, worker: Handle, stream: "ProcessStream", tasks: list[Task]) -> None:
+    def _send(self, worker: Handle, stream: "ProcessStream", tasks: Sequence[Task]) -> None:
         if stream.tasks.closed:
             for task in tasks:
                 stream.settle([cancelled(task, "the run was stopped before it began")])
@@ -316,8 +320,8 @@ class Dispatcher:
         worker.asked_back = False
         for number in numbers:
             if number in worker.sent:
-                stream, task = worker.sent.pop(number)
-                stream.take_back(task)
+                stream, tasks, place = worker.sent.pop(number)
+                stream.take_back(tasks[place])
 
     def _on_retired(self, worker: Handle, numbers: list[int]) -> None:
         """Send it nothing more; what it has not even read comes back when it is buried."""
@@ -336,7 +340,8 @@ class Dispatcher:
     def _on_take(self, worker: Handle, number: int, name: str, limit: int) -> None:
         running, _ = worker.ring.running()
         found = worker.sent.get(running)
-        self._places.ask(worker, number, name, limit, None if found is None else found[1].context)
+        context = None if found is None else found[1][found[2]].context
+        self._places.ask(worker, number, name, limit, context)
 
     def _on_give(self, worker: Handle, number: int) -> None:
         worker.places.pop(number).give_back()
@@ -356,17 +361,22 @@ class Dispatcher:
         for number, kind, started_at, seconds, body in records:
             if (found := sent.pop(number, None)) is None:
                 continue
-            owner, task = found
+            owner, tasks, place = found
             if owner is not stream:
                 _settle_together(stream, outcomes)
                 stream, outcomes = owner, []
+            if kind == PLAIN_VALUE and type(tasks) is Batch:
+                value = load_plain(body)  # noqa: S302 - our own worker's
+                outcomes.append(tasks.succeeded(place, value, started_at, seconds, name))
+                continue
+            task = tasks[place]
             try:
-                value = loads(body)  # noqa: S301 - our own worker's
+                value = (load_plain if kind == PLAIN_VALUE else loads)(body)
             except BaseException as error:  # noqa: BLE001 - code of the user; the task failed
                 bare = without_frames(unloadable("decode_result", error))
                 outcomes.append(failed(task, bare, Status.ERROR, started_at, seconds, name))
                 continue
-            if kind == VALUE:
+            if kind != ERROR:
                 outcomes.append(succeeded(task, value, started_at, seconds, name))
             else:
                 raised = decode_error(value)
@@ -395,7 +405,7 @@ class Dispatcher:
         sent = worker.sent.get(number)
         if sent is None:
             return
-        timeout = sent[1].timeout
+        timeout = sent[1][sent[2]].timeout
         if timeout is not None and now - began >= timeout:
             self._kill(worker, number, selector)
         elif now - began > LONG_TASK:
@@ -438,10 +448,10 @@ class Dispatcher:
         self._drain_results(worker)
         number, _ = worker.ring.running()
         if number in worker.sent:
-            stream, task = worker.sent.pop(number)
-            stream.settle([worker.verdict(task, exitcode, self._out_of_memory)])
-        for stream, task in worker.sent.values():
-            stream.take_back(task)
+            stream, tasks, place = worker.sent.pop(number)
+            stream.settle([worker.verdict(tasks[place], exitcode, self._out_of_memory)])
+        for stream, tasks, place in worker.sent.values():
+            stream.take_back(tasks[place])
         if not worker.ready:
             self._note_failed_start(worker, exitcode)
         worker.dispose()

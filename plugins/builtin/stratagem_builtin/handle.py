@@ -39,8 +39,8 @@ SIGKILL = 9
 STDERR_BYTES = 4_096
 
 
-Sent = tuple["ProcessStream", Task]
-"""A task that was taken, after the stream that it was taken from."""
+Sent = tuple["ProcessStream", Sequence[Task], int]
+"""A task that was taken: its stream, the tasks it was taken with, and its place among them."""
 
 
 @attrs.define(eq=False)

@@ -46,8 +46,8 @@ class Nests:
             nest.answer = TOO_LATE
             worker.tell(nest)
             return
-        stream, task = found
-        depth = stream.depth
+        stream, tasks, place = found
+        task, depth = tasks[place], stream.depth
 
         def run() -> None:
             nest.run(task, depth, pickled)

@@ -5,13 +5,12 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context
 from functools import partial
-from itertools import chain, islice, repeat
+from itertools import islice, repeat
 from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
-from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -25,6 +24,7 @@ from stratagem import (
     TaskSource,
     TransportError,
 )
+from stratagem.batch import Batch
 from stratagem.consuming import outcomes_of
 from stratagem.invoke import failed
 from stratagem.options import require_count, require_seconds
@@ -38,7 +38,7 @@ from stratagem_builtin.forking import warn_of_threads
 from stratagem_builtin.handle import Handle, Sent
 from stratagem_builtin.initializer import initializer_of
 from stratagem_builtin.memory_limit import memory_limit_of
-from stratagem_builtin.worker import PLAIN, Settings, Shipment
+from stratagem_builtin.worker import PLAIN, Common, Settings, Shipment
 
 __all__ = ["ProcessPoolStrategy"]
 
@@ -47,10 +47,7 @@ WIDEST_WINDOW = 2_048
 READING_SECONDS = 0.02
 """In flight or unread may be as many as were read in so long a time, and ``WINDOW`` at least."""
 BATCH_SECONDS = 0.005
-LARGEST_BATCH = 256
-
-_COLUMNS = attrgetter("index", "key", "call", "context", "name", "attempt", "tags", "parent")
-_PARTS = attrgetter("func", "args", "keywords")
+LARGEST_BATCH = 512
 
 
 class ProcessPoolStrategy(StreamingStrategy):
@@ -246,20 +243,20 @@ class ProcessStream:
             self.outbox.ring()
         self._dispatcher.wake()
 
-    def take(self, most: int) -> list[Task]:
+    def take(self, most: int) -> Sequence[Task]:
         """Give tasks to send, ``most`` at the most, if there are some now.
 
         Only the dispatcher calls it.
         """
-        taken: list[Task] = []
         if self.failure is not None:  # the consumer is about to hear of it
-            return taken
-        while self.returned and len(taken) < most:
-            self.out += 1  # first: what is in neither would pass for the end of the stream
-            taken.append(self.returned.popleft())
+            return ()
+        if self.returned:
+            count = min(most, len(self.returned))
+            self.out += count  # first: what is in neither would pass for the end of the stream
+            return [self.returned.popleft() for _ in range(count)]
         if self.ready or self.retry_at <= time.monotonic():
-            self._poll(min(most - len(taken), self._window_left()), taken)
-        return taken
+            return self._poll(min(most, self._window_left()))
+        return ()
 
     def _window_left(self) -> int:
         unread = len(self.outbox)
@@ -282,12 +279,12 @@ class ProcessStream:
         self._window = max(WINDOW, min(WIDEST_WINDOW, int(pace * READING_SECONDS)))
         self._looked_at, self._read = now, read
 
-    def _poll(self, most: int, taken: list[Task]) -> None:
+    def _poll(self, most: int) -> Sequence[Task]:
+        tasks: Sequence[Task] = ()
         if self.over or most <= 0:
-            return
+            return tasks
         self.ready, self.retry_at = False, float("inf")  # first: a wake from now on must count
         self.out += most  # first: what is in neither would pass for the end of the stream
-        tasks: list[Task] = []
         try:
             tasks, rest = self.tasks.poll_some(most)
             if rest is None:
@@ -296,38 +293,30 @@ class ProcessStream:
                 self.retry_at = time.monotonic() + rest.seconds
             else:
                 self.ready = True
-            taken.extend(tasks)
         finally:
             self.out -= most - len(tasks)
             if self.over:
                 self.outbox.ring()
+        return tasks
 
     def _room(self) -> None:
         self._awaiting_room = False
         self._dispatcher.wake()
 
     def pack(
-        self, tasks: list[Task], numbers: Iterator[int], sent: dict[int, Sent]
+        self, tasks: Sequence[Task], numbers: Iterator[int], sent: dict[int, Sent]
     ) -> list[Shipment]:
         """Prepare tasks for sending, and note them in ``sent``; settle those that can't be sent."""
-        shipment = self._pack_alike(tasks, numbers, sent)
-        if shipment is not None:
+        if isinstance(tasks, Batch) and (shipment := self._pack_batch(tasks, numbers, sent)):
             return [shipment]
-        shipments: list[Shipment] = []
-        for task in tasks:
+        shipments: list[tuple[Common, list[int], list[int], list[str], list[Any]]] = []
+        for place, task in enumerate(tasks):
             try:
                 function, given = self._parts(task.call)
             except TransportError as error:
                 self.settle([failed(task, without_frames(error), Status.ERROR)])
                 continue
-            common = (
-                self._run_id(task),
-                task.name,
-                task.attempt,
-                task.tags,
-                task.parent,
-                function,
-            )
+            common = self._common(task, function)
             if not shipments or shipments[-1][0] != common:
                 shipments.append((common, [], [], [], []))
             _, sendings, indices, keys, calls = shipments[-1]
@@ -336,43 +325,29 @@ class ProcessStream:
             indices.append(task.index)
             keys.append(task.key)
             calls.append(given)
-            sent[number] = (self, task)
-        return shipments
+            sent[number] = (self, tasks, place)
+        return [*shipments]
 
-    def _pack_alike(
-        self, tasks: list[Task], numbers: Iterator[int], sent: dict[int, Sent]
+    def _pack_batch(
+        self, batch: Batch, numbers: Iterator[int], sent: dict[int, Sent]
     ) -> Shipment | None:
-        """Pack as ``pack`` does, column by column, the plain calls of one function; None for else.
+        """Pack as ``pack`` does, without a step for each, what is called with plain values.
 
-        What is done to each of the tasks is done without a step of the interpreter.
+        None where that cannot be, and before the function of the stream was sent.
         """
-        function, count, first = self.function, len(tasks), tasks[0]
-        indices, keys, calls, *shared = zip(*map(_COLUMNS, tasks), strict=True)
-        if function is None or not all(column.count(column[0]) == count for column in shared):
+        function = self.function
+        if function is None or batch.function is not function.function:
             return None
-        if set(map(type, calls)) != {partial}:
+        if not PLAIN.issuperset(map(type, batch.items)):
             return None
-        functions, args, keywords = zip(*map(_PARTS, calls), strict=True)
-        if (
-            set(map(id, functions)) != {id(function.function)}
-            or any(keywords)
-            or set(map(len, args)) != {1}
-        ):
-            return None
-        given = list(chain.from_iterable(args))
-        if not PLAIN.issuperset(map(type, given)):
-            return None
-        common = (
-            self._run_id(first),
-            first.name,
-            first.attempt,
-            first.tags,
-            first.parent,
-            function.number,
-        )
+        count = len(batch)
         sendings = list(islice(numbers, count))
-        sent.update(zip(sendings, zip(repeat(self), tasks), strict=False))
-        return common, sendings, list(indices), list(keys), given
+        sent.update(zip(sendings, zip(repeat(self), repeat(batch), range(count)), strict=False))
+        common = self._common(batch.template, function.number)
+        return common, sendings, batch.indices, batch.keys, batch.items
+
+    def _common(self, task: Task, function: int) -> Common:
+        return self._run_id(task), task.name, task.attempt, task.tags, task.parent, function
 
     def _parts(self, call: Callable[[], Any]) -> tuple[int, Any]:
         """Give the number of the function to call and what with; 0 and the call for another.

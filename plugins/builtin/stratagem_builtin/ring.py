@@ -6,6 +6,7 @@ so that whatever kills the worker, every finished result can still be read.
 
 import struct
 from collections.abc import Callable
+from mmap import mmap
 from multiprocessing.heap import Arena
 from time import monotonic
 from zlib import crc32
@@ -26,6 +27,7 @@ _MOMENT = struct.Struct("<d")
 # The moment before the number: a new number must not stand beside an old moment.
 _BEGIN = struct.Struct("<qdq")
 _HEAD, _BEGAN, _RUNNING, _TAIL, _BODY = 0, 8, 16, 24, 32
+_END = _BODY + CAPACITY
 
 # Looked up once: they are called for every task.
 _HEADER_SIZE = _HEADER.size
@@ -35,7 +37,7 @@ _pack_begin = _BEGIN.pack_into
 
 def allocate() -> Arena:
     """Allocate the shared memory of one ring, to be handed to a worker as an argument."""
-    return Arena(_BODY + CAPACITY)
+    return Arena(_END)
 
 
 class Ring:
@@ -47,12 +49,19 @@ class Ring:
     """
 
     def __init__(self, memory: Arena, wait: Callable[[], None] | None = None) -> None:
-        self._memory = memory
-        self._view = memoryview(memory.buffer)
-        self._records = self._view[_BODY:]
+        self._arena = memory  # which closes its descriptor when nobody knows it any more
+        self._memory: mmap = memory.buffer
+        self._words = memoryview(self._memory)[:_BODY]
         self._wait = wait
-        self._head = 0
+        self._at = _BODY
+        self._before = -_BODY
+        self._free_to = _BODY
         self._tail = 0
+
+    @property
+    def _head(self) -> int:
+        """Give how many bytes have been written."""
+        return self._before + self._at
 
     def begin(self, number: int) -> float:
         """Publish what was written, and note that the task ``number`` runs from now on.
@@ -63,17 +72,17 @@ class Ring:
             Now, in ``time.monotonic()``.
         """
         began = monotonic()
-        _pack_begin(self._view, _HEAD, self._head, began, number)
+        _pack_begin(self._words, _HEAD, self._before + self._at, began, number)
         return began
 
     def publish(self) -> None:
         """Publish what was written. Only the worker calls it."""
-        _WORD.pack_into(self._view, _HEAD, self._head)
+        _WORD.pack_into(self._words, _HEAD, self._head)
 
     def running(self) -> tuple[int, float]:
         """Give the number of the last task begun, 0 for none, and its ``time.monotonic()``."""
-        number: int = _WORD.unpack_from(self._view, _RUNNING)[0]
-        return number, _MOMENT.unpack_from(self._view, _BEGAN)[0]
+        number: int = _WORD.unpack_from(self._words, _RUNNING)[0]
+        return number, _MOMENT.unpack_from(self._words, _BEGAN)[0]
 
     def write(self, number: int, kind: int, started_at: float, seconds: float, body: bytes) -> bool:
         """Write a record, to be published by the next ``begin`` or ``publish``.
@@ -83,38 +92,43 @@ class Ring:
         Returns:
             Whether the parent should read now, since half of the room is taken.
         """
-        packed = (
-            _pack_header(len(body), crc32(body, number), number, kind, started_at, seconds) + body
-        )
-        size = len(packed)
-        start = self._head % CAPACITY
-        end = start + size
-        head = self._head + size
-        taken = head - self._tail
-        if taken > _HALF:
-            taken = self._make_room(head)
-        if end <= CAPACITY:
-            self._records[start:end] = packed
-        else:
-            first = CAPACITY - start
-            self._records[start:CAPACITY] = packed[:first]
-            self._records[: end - CAPACITY] = packed[first:]
-        self._head = head
+        at = self._at
+        end = at + _HEADER_SIZE + len(body)
+        check = crc32(body, number)
+        packed = _pack_header(len(body), check, number, kind, started_at, seconds) + body
+        if end > self._free_to:
+            return self._write_with_care(packed)
+        self._memory[at:end] = packed
+        self._at = end
+        return False
+
+    def _write_with_care(self, packed: bytes) -> bool:
+        """Write where the end is near, or what was not read yet; tell whether to read now."""
+        taken = self._make_room(self._head + len(packed))
+        first = packed[: _END - self._at]
+        self._memory[self._at : self._at + len(first)] = first
+        self._at += len(first)
+        if self._at == _END:
+            self._at, self._before = _BODY, self._before + CAPACITY
+        if rest := packed[len(first) :]:
+            self._memory[_BODY : _BODY + len(rest)] = rest
+            self._at = _BODY + len(rest)
+        self._free_to = min(_END, self._at + _HALF - taken)
         return taken > _HALF
 
     def _make_room(self, head: int) -> int:
         """Wait until there is room up to ``head``; give how much is taken then."""
-        self._tail = _WORD.unpack_from(self._view, _TAIL)[0]
+        self._tail = _WORD.unpack_from(self._words, _TAIL)[0]
         while head - self._tail > CAPACITY:
             assert self._wait is not None
             self.publish()
             self._wait()
-            self._tail = _WORD.unpack_from(self._view, _TAIL)[0]
+            self._tail = _WORD.unpack_from(self._words, _TAIL)[0]
         return head - self._tail
 
     def read(self) -> list[Record]:
         """Give every record published so far. Only the parent calls it."""
-        head: int = _WORD.unpack_from(self._view, _HEAD)[0]
+        head: int = _WORD.unpack_from(self._words, _HEAD)[0]
         if head == self._tail:
             return []
         unread = self._bytes(self._tail, head - self._tail)
@@ -130,17 +144,17 @@ class Ring:
             records.append((number, kind, started_at, seconds, body))
             position = end
         self._tail += position
-        _WORD.pack_into(self._view, _TAIL, self._tail)
+        _WORD.pack_into(self._words, _TAIL, self._tail)
         return records
 
     def _bytes(self, position: int, size: int) -> bytes:
-        start = position % CAPACITY
-        first = min(size, CAPACITY - start)
-        read = bytes(self._records[start : start + first])
-        return read if first == size else read + bytes(self._records[: size - first])
+        start = _BODY + position % CAPACITY
+        end = start + size
+        if end <= _END:
+            return self._memory[start:end]
+        return self._memory[start:_END] + self._memory[_BODY : end - CAPACITY]
 
     def release(self) -> None:
         """Let go of the memory."""
-        self._records.release()
-        self._view.release()
-        self._memory.buffer.close()
+        self._words.release()
+        self._memory.close()

@@ -13,6 +13,7 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import repeat
+from marshal import dumps as dump_plain
 from multiprocessing.connection import Connection
 from multiprocessing.heap import Arena
 from pickle import dumps
@@ -42,11 +43,12 @@ from stratagem_builtin.ring import LARGEST, Ring
 from stratagem_builtin.surroundings import Surroundings
 from stratagem_builtin.words import LastWords
 
-__all__ = ["ERROR", "PLAIN", "VALUE", "Settings", "Shipment", "main"]
+__all__ = ["ERROR", "PLAIN", "PLAIN_VALUE", "VALUE", "Common", "Settings", "Shipment", "main"]
 
 FLUSH_AFTER = 0.005
 RETIRE_SECONDS = 2.0
-VALUE, ERROR = 0, 1
+VALUE, ERROR, PLAIN_VALUE = 0, 1, 2
+"""What a task gave: a pickled value, an error, or a plain value that is marshalled."""
 PROTOCOL = pickle.HIGHEST_PROTOCOL
 PLAIN = frozenset({int, str, float, bool, type(None)})
 """Types whose values no code of a stranger is needed to load: they travel with their batch."""
@@ -83,7 +85,7 @@ Common = tuple[str, str, int, frozenset[str], str | None, int]
 """What the tasks of a shipment share: the id of their run, name, attempt, tags and parent, and the
 number of a function that was sent before, 0 for none."""
 
-Shipment = tuple[Common, list[int], list[int], list[str], list[Any]]
+Shipment = tuple[Common, list[int], Sequence[int], Sequence[str], Sequence[Any]]
 """Tasks on their way to a worker: what they share, then of each, in lists, the number of this
 sending, index, key, and what the function is called with, pickled or a plain value; without a
 function the whole call, pickled."""
@@ -311,11 +313,10 @@ class _Worker:
                 return
             number, _, self._running, given, group = parcel
             if group is not same:
-                same, shared = group, self._enter_run(group)
+                same, shared, epoch = group, self._enter_run(group), now() - monotonic()
                 call = partial(self._call, group.function)
                 function = self._loaded.get(group.function, call)
             make_task = partial(_task_of, parcel)
-            started_at = now()
             began = begin(number)
             try:
                 value = shared.copy().run(
@@ -330,10 +331,10 @@ class _Worker:
                 kind, body = ERROR, dumps(encode_error(without_own_frames(error)), PROTOCOL)
             else:
                 seconds = monotonic() - began
-                if type(value) not in PLAIN or len(body := dumps(value, PROTOCOL)) > unchecked:
+                if type(value) not in PLAIN or len(body := dump_plain(value)) > unchecked:
                     kind, body = self._pickled(value)
                 else:
-                    kind = VALUE
+                    kind = PLAIN_VALUE
             self._running = None
             if printing.begun:
                 printing.finish()
@@ -342,9 +343,9 @@ class _Worker:
             if leaks.watching:
                 leaks.look(make_task())
             if len(body) > LARGEST:
-                self.send("result", (number, kind, started_at, seconds, body))
+                self.send("result", (number, kind, epoch + began, seconds, body))
             elif (
-                write(number, kind, started_at, seconds, body)
+                write(number, kind, epoch + began, seconds, body)
                 or began + seconds - self._told_at > FLUSH_AFTER
                 or 0 < len(todo) == self._low
             ):
