@@ -211,6 +211,7 @@ def test_a_run_without_descriptors_for_its_signals_runs(use_up_descriptors, capl
     """It says that signals are not looked after, and leaves them to the interpreter."""
     handler = signal.getsignal(signal.SIGINT)
     with Engine("sequential") as engine:
+        engine.map(abs, [1])  # which imports all that is needed
         use_up_descriptors()
         report = engine.map(lambda _: signal.getsignal(signal.SIGINT), range(2))
 
@@ -218,29 +219,42 @@ def test_a_run_without_descriptors_for_its_signals_runs(use_up_descriptors, capl
     assert ["no_signal_handlers" in record.getMessage() for record in caplog.records] == [True]
 
 
-def test_where_no_worker_can_start_at_all_the_error_says_what_the_system_refused(start_script):
-    """Out of descriptors, the run ends with a WorkerStartError from the OSError."""
-    process = start_script("""
-import os, resource
+SOME_DESCRIPTORS = 8
+"""With so many the dispatcher runs, and it is the worker that gets none."""
+
+
+@pytest.mark.parametrize("left", range(1, 12))
+def test_where_no_worker_can_start_at_all_the_error_says_what_the_system_refused(
+    start_script, left
+):
+    """Wherever the descriptors run out, the run ends, with the OSError or an error from it."""
+    process = start_script(
+        """
+import logging, os, resource, sys
 import stratagem
 
 if __name__ == "__main__":
+    logging.getLogger("stratagem").setLevel("ERROR")
     engine = stratagem.Engine("processes(max_workers=2, start_method='fork')")
     highest = max(int(name) for name in os.listdir("/proc/self/fd"))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 4, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + int(sys.argv[1]), hard))
     try:
         engine.map(abs, range(9))
     except stratagem.WorkerStartError as error:
         print(error, repr(error.__cause__))
+    except OSError as error:
+        print(repr(error))
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     print(engine.map(abs, [-1]).values)
     engine.close()
-""")
+""",
+        left,
+    )
     printed, complaints = process.communicate(timeout=PATIENCE)
 
     assert complaints == ""
-    assert "cannot start: the system refuses: [Errno 24] Too many open files" in printed
+    assert left < SOME_DESCRIPTORS or "cannot start: the system refuses: [Errno 24]" in printed
     assert "OSError(24" in printed
     assert printed.endswith("[1]\n")
 

@@ -137,19 +137,25 @@ class Dispatcher:
     # What the thread does.
 
     def _serve(self, bell: Bell) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(bell, selectors.EVENT_READ)
-            try:
-                self._serve_streams(selector, bell)
-            except BaseException as error:  # noqa: BLE001 - raised where the outcomes are read
-                self._closing = True
-                for stream in self._streams:
-                    stream.fail(error)
-            self._end_all(selector)
-            self._nests.close()
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(bell, selectors.EVENT_READ)
+                try:
+                    self._serve_streams(selector, bell)
+                except BaseException as error:  # noqa: BLE001 - raised where outcomes are read
+                    self._break_off(error)
+                self._end_all(selector)
+        except BaseException as error:  # noqa: BLE001 - the system gives no descriptor, say
+            self._break_off(error)
+        self._nests.close()
         with self._lock:
             self._thread = self._bell = None
         bell.close()
+
+    def _break_off(self, error: BaseException) -> None:
+        self._closing = True
+        for stream in self._streams:
+            stream.fail(error)
 
     def _serve_streams(self, selector: selectors.BaseSelector, bell: Bell) -> None:
         stopping: dict[ProcessStream, float] = {}
