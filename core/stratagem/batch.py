@@ -1,12 +1,12 @@
 """Tasks that differ only in what their function is called with, as columns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, overload
 
 from stratagem.task import Outcome, Status, Task
 
-__all__ = ["Batch", "MakeBatch"]
+__all__ = ["Batch", "MakeBatch", "as_range"]
 
 _new = object.__new__
 _OK = Status.OK
@@ -16,12 +16,12 @@ class Batch(Sequence[Task]):
     """Be the tasks that call one function with an item each; a task is made when asked for.
 
     Who has thousands of them to send needs no object for each: the columns tell the same.
+    The key of each is its index as text.
 
     Args:
         template: what the tasks share; index, key and call of it say nothing.
         function: what they call.
         indices: the index of each.
-        keys: the key of each.
         items: what the function is called with.
     """
 
@@ -32,13 +32,12 @@ class Batch(Sequence[Task]):
         template: Task,
         function: Callable[[Any], Any],
         indices: Sequence[int],
-        keys: Sequence[str],
         items: Sequence[Any],
     ) -> None:
         self.template = template
         self.function = function
         self.indices = indices
-        self.keys = keys
+        self.keys = list(map(str, indices))
         self.items = items
 
     def __len__(self) -> int:
@@ -67,25 +66,49 @@ class Batch(Sequence[Task]):
         )
 
     def succeeded(
-        self, at: int, value: Any, started_at: float, seconds: float, worker: str
-    ) -> Outcome:
-        """Give the outcome of the task at a place, which did."""
-        shared = self.template
-        outcome = _new(Outcome)  # field by field, as `stratagem.invoke.succeeded` does
-        outcome.index = self.indices[at]
-        outcome.key = self.keys[at]
-        outcome.name = shared.name
-        outcome.status = _OK
-        outcome.value = value
-        outcome.error = None
-        outcome.started_at = started_at
-        outcome.seconds = seconds
-        outcome.worker = worker
-        outcome.attempts = shared.attempt
-        outcome.parent = shared.parent
-        outcome.recalled = False
-        return outcome
+        self,
+        first: int,
+        values: Iterable[Any],
+        started_at: Sequence[float],
+        seconds: Sequence[float],
+        worker: str,
+    ) -> list[Outcome]:
+        """Give the outcomes of tasks that did: of that at a place, and of those that follow it.
+
+        Args:
+            first: the place.
+            values: what each returned.
+            started_at: when each began, in seconds since the epoch.
+            seconds: how long each ran.
+            worker: who ran them.
+        """
+        outcomes: list[Outcome] = []
+        shared, of_them = self.template, slice(first, first + len(seconds))
+        name, attempt, parent = shared.name, shared.attempt, shared.parent
+        columns = (self.indices[of_them], self.keys[of_them], values, started_at, seconds)
+        for index, key, value, began, ran in zip(*columns, strict=True):
+            outcome = _new(Outcome)  # field by field, as `stratagem.invoke.succeeded` does
+            outcome.index = index
+            outcome.key = key
+            outcome.name = name
+            outcome.status = _OK
+            outcome.value = value
+            outcome.error = None
+            outcome.started_at = began
+            outcome.seconds = ran
+            outcome.worker = worker
+            outcome.attempts = attempt
+            outcome.parent = parent
+            outcome.recalled = False
+            outcomes.append(outcome)
+        return outcomes
 
 
 MakeBatch = Callable[[Sequence[int], Sequence[Any]], Batch]
 """Makes the tasks of items, given their indices and them."""
+
+
+def as_range(numbers: Sequence[int]) -> Sequence[int]:
+    """Give ascending numbers, at least one, as a range if none is left out: it costs nothing."""
+    first, last = numbers[0], numbers[-1]
+    return range(first, last + 1) if last - first + 1 == len(numbers) else numbers

@@ -14,7 +14,7 @@ from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any
 
-from stratagem.batch import MakeBatch
+from stratagem.batch import MakeBatch, as_range
 from stratagem.scope import hold_nothing
 from stratagem.source import AT_ONCE, TaskSource
 from stratagem.stages import Stage, Stages
@@ -126,7 +126,7 @@ class SequenceIntake(Intake):
             return super().poll_some(most)
         if self._closed:
             return (), None
-        indices = list(itertools.islice(self._positions, most))
+        indices = as_range(list(itertools.islice(self._positions, most)))
         is_end = indices[-1] >= self._size
         if is_end:
             indices = indices[: max(0, self._size - indices[0])]
@@ -216,7 +216,7 @@ class ReadIntake(Intake):
             return super().poll_some(most)
         self._refill()
         indices, items = zip(*entries, strict=True)
-        return self._make_batch(indices, items), AT_ONCE
+        return self._make_batch(as_range(indices), items), AT_ONCE
 
     def _refill(self) -> None:
         """Have the reader read on when a half of what it may read ahead was taken."""

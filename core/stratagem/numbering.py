@@ -147,10 +147,10 @@ class Numbering:
         ledger, keep_items = self.ledger, self._reads_again is None
 
         def make_batch(indices: Sequence[int], items: Sequence[Any]) -> Batch:
-            keys = list(map(str, indices))
-            entries = zip(keys, items, strict=True) if keep_items else keys
+            batch = Batch(template, called, indices, items)
+            entries = zip(batch.keys, items, strict=True) if keep_items else batch.keys
             ledger.update(zip(indices, entries, strict=True))
-            return Batch(template, called, indices, keys, items)
+            return batch
 
         return make_batch
 

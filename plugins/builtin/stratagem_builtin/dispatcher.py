@@ -6,26 +6,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from marshal import loads as load_plain
 from multiprocessing.context import BaseContext
-from operator import attrgetter
-from pickle import loads
 from typing import TYPE_CHECKING, Any
 
-from stratagem import Outcome, Running, Status, Task
-from stratagem.batch import Batch
+from stratagem import Running, Task
 from stratagem.errors import WorkerStartError
-from stratagem.invoke import failed, succeeded
 from stratagem.remote.forwarding import replay
 from stratagem.strategy import cancelled
-from stratagem.transport import decode_error, unloadable, without_frames
+from stratagem_builtin.answers import answer
 from stratagem_builtin.bell import Bell
 from stratagem_builtin.handle import Handle, no_worker, start_worker
 from stratagem_builtin.memory_events import OutOfMemory
 from stratagem_builtin.nests import Nests
 from stratagem_builtin.places import Places
-from stratagem_builtin.ring import Record
-from stratagem_builtin.worker import ERROR, PLAIN_VALUE, Settings
+from stratagem_builtin.ring import Record, alone
+from stratagem_builtin.worker import Settings
 
 if TYPE_CHECKING:
     from stratagem_builtin.processes import ProcessStream
@@ -39,7 +34,6 @@ EXIT_SECONDS = 2.0
 SPARE_SECONDS = 30.0
 LONGEST_SLEEP = 86_400.0
 """A selector sleeps for some weeks at the most."""
-_SECONDS = attrgetter("seconds")
 
 
 class Dispatcher:
@@ -320,7 +314,7 @@ class Dispatcher:
         self._harvest(worker)
 
     def _on_result(self, worker: Handle, record: Record) -> None:
-        self._settle(worker, [record])
+        answer(worker, alone(record))
 
     def _on_given_back(self, worker: Handle, numbers: list[int]) -> None:
         worker.asked_back = False
@@ -356,38 +350,7 @@ class Dispatcher:
         replay(fields)
 
     def _harvest(self, worker: Handle) -> None:
-        records = worker.ring.read()
-        if records:
-            self._settle(worker, records)
-
-    def _settle(self, worker: Handle, records: list[Record]) -> None:
-        sent, name = worker.sent, worker.name
-        stream: ProcessStream | None = None
-        outcomes: list[Outcome] = []
-        for number, kind, started_at, seconds, body in records:
-            if (found := sent.pop(number, None)) is None:
-                continue
-            owner, tasks, place = found
-            if owner is not stream:
-                _settle_together(stream, outcomes)
-                stream, outcomes = owner, []
-            if kind == PLAIN_VALUE and type(tasks) is Batch:
-                value = load_plain(body)  # noqa: S302 - our own worker's
-                outcomes.append(tasks.succeeded(place, value, started_at, seconds, name))
-                continue
-            task = tasks[place]
-            try:
-                value = (load_plain if kind == PLAIN_VALUE else loads)(body)
-            except BaseException as error:  # noqa: BLE001 - code of the user; the task failed
-                bare = without_frames(unloadable("decode_result", error))
-                outcomes.append(failed(task, bare, Status.ERROR, started_at, seconds, name))
-                continue
-            if kind != ERROR:
-                outcomes.append(succeeded(task, value, started_at, seconds, name))
-            else:
-                raised = decode_error(value)
-                outcomes.append(failed(task, raised, Status.ERROR, started_at, seconds, name))
-        _settle_together(stream, outcomes)
+        answer(worker, worker.ring.read())
 
     def _look_after(
         self, selector: selectors.BaseSelector, stopping: dict["ProcessStream", float]
@@ -466,7 +429,7 @@ class Dispatcher:
         try:
             for message in worker.receive():
                 if message[0] == "result":
-                    self._settle(worker, [message[1]])
+                    answer(worker, alone(message[1]))
         except (EOFError, OSError):
             return
 
@@ -498,9 +461,3 @@ class Dispatcher:
         for stream, task in self._backlog:
             stream.settle([cancelled(task, "the strategy was closed")])
         self._backlog.clear()
-
-
-def _settle_together(stream: "ProcessStream | None", outcomes: list[Outcome]) -> None:
-    if stream is not None:
-        stream.note_seconds(len(outcomes), sum(map(_SECONDS, outcomes)))
-        stream.settle(outcomes)

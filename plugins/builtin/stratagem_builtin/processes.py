@@ -24,7 +24,7 @@ from stratagem import (
     TaskSource,
     TransportError,
 )
-from stratagem.batch import Batch
+from stratagem.batch import Batch, as_range
 from stratagem.consuming import outcomes_of
 from stratagem.invoke import failed
 from stratagem.options import require_count, require_seconds
@@ -341,10 +341,10 @@ class ProcessStream:
         if not PLAIN.issuperset(map(type, batch.items)):
             return None
         count = len(batch)
-        sendings = list(islice(numbers, count))
+        sendings = as_range(list(islice(numbers, count)))
         sent.update(zip(sendings, zip(repeat(self), repeat(batch), range(count)), strict=False))
         common = self._common(batch.template, function.number)
-        return common, sendings, batch.indices, batch.keys, batch.items
+        return common, sendings, batch.indices, None, batch.items
 
     def _common(self, task: Task, function: int) -> Common:
         return self._run_id(task), task.name, task.attempt, task.tags, task.parent, function

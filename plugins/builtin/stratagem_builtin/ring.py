@@ -5,27 +5,33 @@ so that whatever kills the worker, every finished result can still be read.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from mmap import mmap
 from multiprocessing.heap import Arena
 from time import monotonic
+from typing import cast
 from zlib import crc32
 
-__all__ = ["Record", "Ring", "allocate"]
+__all__ = ["Record", "Records", "Ring", "allocate", "alone", "record_at"]
 
 Record = tuple[int, int, float, float, bytes]
 """The number of a task, the kind of what it gave, when it began in seconds since the epoch,
 how many seconds it ran, and what it gave, pickled."""
 
+Records = tuple[Sequence[int], Sequence[int], Sequence[float], Sequence[float], Sequence[bytes]]
+"""Records by the column."""
+
 CAPACITY = 262_144
 LARGEST = CAPACITY // 4
 _HALF = CAPACITY // 2
-_HEADER = struct.Struct("<IIqBdd")
-_WORD = struct.Struct("<q")
-_MOMENT = struct.Struct("<d")
+_HEADER = struct.Struct("IIqddB")
+# Native, so that a word is written at once: with a byte order it is written byte by byte.
+_WORD = struct.Struct("q")
+_MOMENT = struct.Struct("d")
 # The head first: a task that is over must not look as if it were lost.
 # The moment before the number: a new number must not stand beside an old moment.
-_BEGIN = struct.Struct("<qdq")
+_BEGIN = struct.Struct("qdq")
 _HEAD, _BEGAN, _RUNNING, _TAIL, _BODY = 0, 8, 16, 24, 32
 _END = _BODY + CAPACITY
 
@@ -95,7 +101,7 @@ class Ring:
         at = self._at
         end = at + _HEADER_SIZE + len(body)
         check = crc32(body, number)
-        packed = _pack_header(len(body), check, number, kind, started_at, seconds) + body
+        packed = _pack_header(len(body), check, number, started_at, seconds, kind) + body
         if end > self._free_to:
             return self._write_with_care(packed)
         self._memory[at:end] = packed
@@ -126,24 +132,17 @@ class Ring:
             self._tail = _WORD.unpack_from(self._words, _TAIL)[0]
         return head - self._tail
 
-    def read(self) -> list[Record]:
+    def read(self) -> Records:
         """Give every record published so far. Only the parent calls it."""
         head: int = _WORD.unpack_from(self._words, _HEAD)[0]
-        if head == self._tail:
-            return []
+        if head <= self._tail:
+            return _NOTHING
         unread = self._bytes(self._tail, head - self._tail)
-        records: list[Record] = []
-        position = 0
-        while position < len(unread):
-            size, check, number, kind, started_at, seconds = _unpack_header(unread, position)
-            begin = position + _HEADER_SIZE
-            end = begin + size
-            body = unread[begin:end]
-            if crc32(body, number) != check:  # its bytes are not all visible here yet
-                break
-            records.append((number, kind, started_at, seconds, body))
-            position = end
-        self._tail += position
+        records = _records_of_one_size(unread)
+        size = len(unread)
+        if records is None:
+            records, size = _records(unread)
+        self._tail += size
         _WORD.pack_into(self._words, _TAIL, self._tail)
         return records
 
@@ -158,3 +157,55 @@ class Ring:
         """Let go of the memory."""
         self._words.release()
         self._memory.close()
+
+
+def alone(record: Record) -> Records:
+    """Give one record by the column."""
+    number, kind, started_at, seconds, body = record
+    return [number], [kind], [started_at], [seconds], [body]
+
+
+def record_at(records: Records, at: int) -> Record:
+    """Give the record at a place."""
+    numbers, kinds, started_at, seconds, bodies = records
+    return numbers[at], kinds[at], started_at[at], seconds[at], bodies[at]
+
+
+def _records(unread: bytes) -> tuple[Records, int]:
+    """Read the records whose bytes are all visible here; tell how many bytes they take."""
+    records: list[Record] = []
+    position = 0
+    while position < len(unread):
+        size, check, number, started_at, seconds, kind = _unpack_header(unread, position)
+        begin = position + _HEADER_SIZE
+        end = begin + size
+        body = unread[begin:end]
+        if crc32(body, number) != check:
+            break
+        records.append((number, kind, started_at, seconds, body))
+        position = end
+    return cast("Records", tuple(zip(*records, strict=True))) or _NOTHING, position
+
+
+def _records_of_one_size(unread: bytes) -> Records | None:
+    """Read records that are all of the size of the first, without a step for each.
+
+    None where they are not, or where their bytes are not all visible here yet.
+    """
+    size, *_ = _unpack_header(unread)
+    record = _record_with(size)
+    if len(unread) % record.size:
+        return None
+    columns = zip(*record.iter_unpack(unread), strict=True)
+    sizes, checks, numbers, started_at, seconds, kinds, bodies = columns
+    if sizes.count(size) != len(sizes) or tuple(map(crc32, bodies, numbers)) != checks:
+        return None
+    return numbers, kinds, started_at, seconds, bodies
+
+
+@lru_cache(maxsize=64)
+def _record_with(size: int) -> struct.Struct:
+    return struct.Struct(f"{_HEADER.format}{size}s")
+
+
+_NOTHING: Records = ((), (), (), (), ())

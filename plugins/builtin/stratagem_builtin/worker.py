@@ -85,10 +85,10 @@ Common = tuple[str, str, int, frozenset[str], str | None, int]
 """What the tasks of a shipment share: the id of their run, name, attempt, tags and parent, and the
 number of a function that was sent before, 0 for none."""
 
-Shipment = tuple[Common, list[int], Sequence[int], Sequence[str], Sequence[Any]]
+Shipment = tuple[Common, Sequence[int], Sequence[int], Sequence[str] | None, Sequence[Any]]
 """Tasks on their way to a worker: what they share, then of each, in lists, the number of this
 sending, index, key, and what the function is called with, pickled or a plain value; without a
-function the whole call, pickled."""
+function the whole call, pickled. No keys where they are the indices as text."""
 
 
 @attrs.define(eq=False)
@@ -104,13 +104,22 @@ class Group:
     context: Context | None = None
 
 
-Parcel = tuple[int, int, str, Any, Group]
-"""One task: number, index, key, what it is called with, and what it shares with others."""
+Parcel = tuple[int, int, str | None, Any, Group]
+"""One task: number, index, key, what it is called with, and what it shares with others.
+The key is None where it is the index as text."""
+
+
+def _key_of(parcel: Parcel | None) -> str | None:
+    if parcel is None:
+        return None
+    _, index, key, *_ = parcel
+    return str(index) if key is None else key
 
 
 def _task_of(parcel: Parcel) -> Task:
     """Make the task that a parcel stands for, which the worker calls itself."""
     _, index, key, _, group = parcel
+    key = str(index) if key is None else key
     attempt, tags, context, parent = group.attempt, group.tags, group.context, group.parent
     return Task(index, key, group.name, _called_already, None, attempt, tags, context, parent)
 
@@ -176,8 +185,8 @@ class _Worker:
         self._low = 0
         self._run_id: str | None = None
         self._context = Context()
-        self._running: str | None = None
-        self._printing = Printing(lambda: self._running)
+        self._running: Parcel | None = None
+        self._printing = Printing(lambda: _key_of(self._running))
         self._surroundings = Surroundings()
         self._leaks = Leaks()
 
@@ -246,7 +255,7 @@ class _Worker:
         self._functions.update(functions)
         for common, numbers, indices, keys, calls in shipments:
             group = Group(*common)
-            self._todo.extend(zip(numbers, indices, keys, calls, repeat(group)))
+            self._todo.extend(zip(numbers, indices, keys or repeat(None), calls, repeat(group)))
         self._low = len(self._todo) // 2
         self._arrived.release()
 
@@ -275,7 +284,7 @@ class _Worker:
         self._places.receive(number, problem)
 
     def _running_task(self) -> tuple[int, str | None]:
-        return self._ring.running()[0], self._running
+        return self._ring.running()[0], _key_of(self._running)
 
     def _on_exit(self) -> None:
         self._todo.append(None)
@@ -311,7 +320,8 @@ class _Worker:
                 parcel = self._wait_for_parcel()
             if parcel is None:
                 return
-            number, _, self._running, given, group = parcel
+            self._running = parcel
+            number, _, _, given, group = parcel
             if group is not same:
                 same, shared, epoch = group, self._enter_run(group), now() - monotonic()
                 call = partial(self._call, group.function)
@@ -331,7 +341,7 @@ class _Worker:
                 kind, body = ERROR, dumps(encode_error(without_own_frames(error)), PROTOCOL)
             else:
                 seconds = monotonic() - began
-                if type(value) not in PLAIN or len(body := dump_plain(value)) > unchecked:
+                if type(value) not in PLAIN or len(body := dump_plain(value, 2)) > unchecked:
                     kind, body = self._pickled(value)
                 else:
                     kind = PLAIN_VALUE
