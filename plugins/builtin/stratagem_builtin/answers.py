@@ -32,31 +32,33 @@ def answer(worker: Handle, records: Records) -> None:
 
 def _end_of_run(worker: Handle, numbers: Sequence[int], at: int) -> int:
     """Tell up to where tasks were sent together, in one batch, with that at a place."""
-    _, tasks, place = worker.sent[numbers[at]]
-    end = min(at + len(tasks) - place, len(numbers))
-    follows = type(tasks) is Batch and numbers[end - 1] - numbers[at] == end - 1 - at
+    sent, number = worker.sent[numbers[at]], numbers[at]
+    end = min(at + sent.first + len(sent.tasks) - number, len(numbers))
+    follows = type(sent.tasks) is Batch and numbers[end - 1] - number == end - 1 - at
     return end if follows else at
 
 
 def _answer_run(worker: Handle, records: Records, run: slice) -> None:
     """Settle plain results of one batch, without a step for each but that of the outcome."""
     numbers, _, started_at, seconds, bodies = records
-    stream, batch, place = worker.sent[numbers[run.start]]
+    first = numbers[run.start]
+    sent = worker.sent[first]
+    stream, batch = sent.stream, sent.tasks
     assert isinstance(batch, Batch)
     for number in numbers[run]:
         del worker.sent[number]
     values, ran = map(load_plain, bodies[run]), seconds[run]
     stream.note_seconds(len(ran), sum(ran))
-    stream.settle(batch.succeeded(place, values, started_at[run], ran, worker.name))
+    stream.settle(batch.succeeded(first - sent.first, values, started_at[run], ran, worker.name))
 
 
 def _answer_one(worker: Handle, record: Record) -> None:
-    found = worker.sent.pop(record[0], None)
-    if found is not None:
-        stream, tasks, place = found
-        outcome = _outcome_of(tasks[place], record, worker.name)
-        stream.note_seconds(1, outcome.seconds)
-        stream.settle([outcome])
+    number = record[0]
+    sent = worker.sent.pop(number, None)
+    if sent is not None:
+        outcome = _outcome_of(sent.task(number), record, worker.name)
+        sent.stream.note_seconds(1, outcome.seconds)
+        sent.stream.settle([outcome])
 
 
 def _outcome_of(task: Task, record: Record, name: str) -> Outcome:

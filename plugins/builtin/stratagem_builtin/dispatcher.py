@@ -1,6 +1,5 @@
 """The thread that deals tasks to worker processes, and answers for them when they die."""
 
-import itertools
 import selectors
 import threading
 import time
@@ -55,7 +54,7 @@ class Dispatcher:
         self._out_of_memory = OutOfMemory()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._numbers = itertools.count(1)
+        self._last_number = 0
         self._streams: list[ProcessStream] = []
         self._stops: deque[tuple[ProcessStream, float]] = deque()
         self._forgotten: deque[int] = deque()
@@ -69,10 +68,6 @@ class Dispatcher:
         self._bell: Bell | None = None
 
     # What streams call, from any thread.
-
-    def next_number(self) -> int:
-        """Give a number that no task or function of this dispatcher has had."""
-        return next(self._numbers)
 
     def add(self, stream: "ProcessStream") -> None:
         """Serve ``stream`` from now on."""
@@ -116,8 +111,7 @@ class Dispatcher:
         for worker in list(self._workers):
             number, began = worker.ring.running()
             if (sent := worker.sent.get(number)) is not None:
-                _, tasks, place = sent
-                yield Running(tasks[place], now - began, worker.name)
+                yield Running(sent.task(number), now - began, worker.name)
 
     def close(self) -> None:
         """End every worker, and wait for it."""
@@ -128,7 +122,17 @@ class Dispatcher:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
-    # What the thread does.
+    # What the thread does, and streams at its call.
+
+    def next_number(self) -> int:
+        """Give a number that no task or function of this dispatcher has had."""
+        return self.next_numbers(1).start
+
+    def next_numbers(self, count: int) -> range:
+        """Give so many of them."""
+        first = self._last_number + 1
+        self._last_number += count
+        return range(first, first + count)
 
     def _serve(self, bell: Bell) -> None:
         try:
@@ -187,11 +191,11 @@ class Dispatcher:
         for worker in self._workers:
             if len(worker.sent) > 1:
                 return TICK
-            for _, tasks, place in worker.sent.values():
-                timeout = tasks[place].timeout
+            for number, sent in worker.sent.items():
+                timeout = sent.task(number).timeout
                 if timeout is not None:
-                    number, began = worker.ring.running()
-                    began = began if number in worker.sent else time.monotonic()
+                    running, began = worker.ring.running()
+                    began = began if running in worker.sent else time.monotonic()
                     moments.append(began + timeout)
         soonest = min(moments, default=float("inf"))
         if soonest == float("inf"):
@@ -288,7 +292,7 @@ class Dispatcher:
             for task in tasks:
                 stream.settle([cancelled(task, "the run was stopped before it began")])
             return
-        shipments = stream.pack(tasks, self._numbers, worker.sent)
+        shipments = stream.pack(tasks, worker.sent)
         if shipments:
             worker.send("run", shipments, stream.functions_for(worker))
 
@@ -320,8 +324,8 @@ class Dispatcher:
         worker.asked_back = False
         for number in numbers:
             if number in worker.sent:
-                stream, tasks, place = worker.sent.pop(number)
-                stream.take_back(tasks[place])
+                sent = worker.sent.pop(number)
+                sent.stream.take_back(sent.task(number))
 
     def _on_retired(self, worker: Handle, numbers: list[int]) -> None:
         """Send it nothing more; what it has not even read comes back when it is buried."""
@@ -340,7 +344,7 @@ class Dispatcher:
     def _on_take(self, worker: Handle, number: int, name: str, limit: int) -> None:
         running, _ = worker.ring.running()
         found = worker.sent.get(running)
-        context = None if found is None else found[1][found[2]].context
+        context = None if found is None else found.task(running).context
         self._places.ask(worker, number, name, limit, context)
 
     def _on_give(self, worker: Handle, number: int) -> None:
@@ -374,7 +378,7 @@ class Dispatcher:
         sent = worker.sent.get(number)
         if sent is None:
             return
-        timeout = sent[1][sent[2]].timeout
+        timeout = sent.task(number).timeout
         if timeout is not None and now - began >= timeout:
             self._kill(worker, number, selector)
         elif now - began > LONG_TASK:
@@ -398,7 +402,7 @@ class Dispatcher:
         for worker in list(self._workers):
             number, _ = worker.ring.running()
             sent = worker.sent.get(number)
-            if sent is not None and sent[0] is stream:
+            if sent is not None and sent.stream is stream:
                 self._kill(worker, number, selector)
 
     def _kill(self, worker: Handle, number: int, selector: selectors.BaseSelector) -> None:
@@ -417,10 +421,11 @@ class Dispatcher:
         self._drain_results(worker)
         number, _ = worker.ring.running()
         if number in worker.sent:
-            stream, tasks, place = worker.sent.pop(number)
-            stream.settle([worker.verdict(tasks[place], exitcode, self._out_of_memory)])
-        for stream, tasks, place in worker.sent.values():
-            stream.take_back(tasks[place])
+            died_of = worker.sent.pop(number)
+            verdict = worker.verdict(died_of.task(number), exitcode, self._out_of_memory)
+            died_of.stream.settle([verdict])
+        for number, sent in worker.sent.items():
+            sent.stream.take_back(sent.task(number))
         if not worker.ready:
             self._note_failed_start(worker, exitcode)
         worker.dispose()

@@ -33,14 +33,29 @@ from stratagem_builtin.words import LastWords
 if TYPE_CHECKING:
     from stratagem_builtin.processes import ProcessStream
 
-__all__ = ["Handle", "Sent", "no_worker", "start_worker"]
+__all__ = ["Handle", "Sending", "no_worker", "start_worker"]
 
 SIGKILL = 9
 STDERR_BYTES = 4_096
 
 
-Sent = tuple["ProcessStream", Sequence[Task], int]
-"""A task that was taken: its stream, the tasks it was taken with, and its place among them."""
+@attrs.frozen(eq=False)
+class Sending:
+    """Hold tasks that were sent together, under numbers that follow each other.
+
+    Attributes:
+        stream: whose they are.
+        tasks: the tasks.
+        first: the number of the first.
+    """
+
+    stream: "ProcessStream"
+    tasks: Sequence[Task]
+    first: int
+
+    def task(self, number: int) -> Task:
+        """Give the task that was sent under a number."""
+        return self.tasks[number - self.first]
 
 
 @attrs.define(eq=False)
@@ -61,7 +76,8 @@ class Handle:
         killed_for: the number of the task for whose sake it was killed; 0 for none.
         idle_since: when it was first seen without a task, in ``time.monotonic()``; infinity while
             it has one. Kept while there are more workers than the limit.
-        sent: what it was sent and has not answered, by number, in the order of sending.
+        sent: what it was sent and has not answered, by number, in the order of sending: each
+            stands for the task of that number.
         functions: the numbers of the functions that it has.
         nests: the children that its task waits for, by number.
         places: the places of budgets that its tasks have or wait for, by number.
@@ -79,7 +95,7 @@ class Handle:
     leaving: bool = False
     killed_for: int = 0
     idle_since: float = float("inf")
-    sent: dict[int, Sent] = attrs.field(factory=dict)
+    sent: dict[int, Sending] = attrs.field(factory=dict)
     functions: set[int] = attrs.field(factory=set)
     nests: dict[int, Nest] = attrs.field(factory=dict)
     places: dict[int, Ticket] = attrs.field(factory=dict)

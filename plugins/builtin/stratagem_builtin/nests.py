@@ -46,8 +46,7 @@ class Nests:
             nest.answer = TOO_LATE
             worker.tell(nest)
             return
-        stream, tasks, place = found
-        task, depth = tasks[place], stream.depth
+        task, depth = found.task(sending), found.stream.depth
 
         def run() -> None:
             nest.run(task, depth, pickled)

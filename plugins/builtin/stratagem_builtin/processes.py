@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context
 from functools import partial
-from itertools import islice, repeat
 from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
 from typing import Any
@@ -24,7 +23,7 @@ from stratagem import (
     TaskSource,
     TransportError,
 )
-from stratagem.batch import Batch, as_range
+from stratagem.batch import Batch
 from stratagem.consuming import outcomes_of
 from stratagem.invoke import failed
 from stratagem.options import require_count, require_seconds
@@ -35,7 +34,7 @@ from stratagem.strategy import cancelled, stays_here
 from stratagem.transport import encode, without_frames
 from stratagem_builtin.dispatcher import Dispatcher
 from stratagem_builtin.forking import warn_of_threads
-from stratagem_builtin.handle import Handle, Sent
+from stratagem_builtin.handle import Handle, Sending
 from stratagem_builtin.initializer import initializer_of
 from stratagem_builtin.memory_limit import memory_limit_of
 from stratagem_builtin.worker import PLAIN, Common, Settings, Shipment
@@ -303,14 +302,12 @@ class ProcessStream:
         self._awaiting_room = False
         self._dispatcher.wake()
 
-    def pack(
-        self, tasks: Sequence[Task], numbers: Iterator[int], sent: dict[int, Sent]
-    ) -> list[Shipment]:
+    def pack(self, tasks: Sequence[Task], sent: dict[int, Sending]) -> list[Shipment]:
         """Prepare tasks for sending, and note them in ``sent``; settle those that can't be sent."""
-        if isinstance(tasks, Batch) and (shipment := self._pack_batch(tasks, numbers, sent)):
+        if isinstance(tasks, Batch) and (shipment := self._pack_batch(tasks, sent)):
             return [shipment]
         shipments: list[tuple[Common, list[int], list[int], list[str], list[Any]]] = []
-        for place, task in enumerate(tasks):
+        for task in tasks:
             try:
                 function, given = self._parts(task.call)
             except TransportError as error:
@@ -320,17 +317,15 @@ class ProcessStream:
             if not shipments or shipments[-1][0] != common:
                 shipments.append((common, [], [], [], []))
             _, sendings, indices, keys, calls = shipments[-1]
-            number = next(numbers)
+            number = self._dispatcher.next_number()
             sendings.append(number)
             indices.append(task.index)
             keys.append(task.key)
             calls.append(given)
-            sent[number] = (self, tasks, place)
+            sent[number] = Sending(self, [task], number)
         return [*shipments]
 
-    def _pack_batch(
-        self, batch: Batch, numbers: Iterator[int], sent: dict[int, Sent]
-    ) -> Shipment | None:
+    def _pack_batch(self, batch: Batch, sent: dict[int, Sending]) -> Shipment | None:
         """Pack as ``pack`` does, without a step for each, what is called with plain values.
 
         None where that cannot be, and before the function of the stream was sent.
@@ -340,11 +335,10 @@ class ProcessStream:
             return None
         if not PLAIN.issuperset(map(type, batch.items)):
             return None
-        count = len(batch)
-        sendings = as_range(list(islice(numbers, count)))
-        sent.update(zip(sendings, zip(repeat(self), repeat(batch), range(count)), strict=False))
+        numbers = self._dispatcher.next_numbers(len(batch))
+        sent.update(dict.fromkeys(numbers, Sending(self, batch, numbers.start)))
         common = self._common(batch.template, function.number)
-        return common, sendings, batch.indices, None, batch.items
+        return common, numbers, batch.indices, None, batch.items
 
     def _common(self, task: Task, function: int) -> Common:
         return self._run_id(task), task.name, task.attempt, task.tags, task.parent, function
