@@ -168,6 +168,8 @@ class Visits:
 
     async def brings_more(self) -> bool:
         """Wait until there are outcomes; False at the end."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("a stream can be read only on the event loop that it was opened on")
         if self._visit is None:
             await self._visit_stream()
         else:
@@ -214,8 +216,9 @@ class Visits:
         if self._visit is None or not self._is_visited:
             visit = call_in_thread(self._read_on, on_cancel=self.stop)
             self._visit = self._loop.create_task(visit, context=self._context)
+            # For others, whom the visit has taken their bell, also if who waits here leaves.
+            self._visit.add_done_callback(lambda _: self._rung.set())
         await asyncio.wait([self._visit])
-        self._rung.set()  # for others, whom the visit has taken their bell
 
     @property
     def _is_visited(self) -> bool:

@@ -130,14 +130,15 @@ class SequenceIntake(Intake):
         is_end = indices[-1] >= self._size
         if is_end:
             indices = indices[: max(0, self._size - indices[0])]
+        items: list[Any] = []
         try:
-            tasks = self._make_batch(indices, list(map(self._items.__getitem__, indices)))
+            items.extend(map(self._items.__getitem__, indices))
         except BaseException as error:  # noqa: BLE001 - as in poll
             self.fail(error)
-            return (), None
+            indices, is_end = indices[: len(items)], True
         if is_end:
             self.exhausted = self.failure is None
-        return tasks, None if is_end else AT_ONCE
+        return self._make_batch(indices, items), None if is_end else AT_ONCE
 
     def __iter__(self) -> Iterator[Task]:
         """Take until there are no more; several threads may iterate at once."""

@@ -7,8 +7,9 @@ import signal
 import socket
 import threading
 import time
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dis import opmap
 from functools import partial
@@ -82,6 +83,9 @@ def interruptible(run: Interruptible) -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+_guards: "weakref.WeakSet[_Guard]" = weakref.WeakSet()
+
+
 class _Guard:
     """Hand the signals of one run to a thread that may wait for locks.
 
@@ -99,6 +103,7 @@ class _Guard:
         self._signums = signums
         self._heard, self._telling = socket.socketpair()
         self._telling.setblocking(False)
+        _guards.add(self)
         self._signals = 0
         self._hurried_at = 0.0
         self._turn = threading.Lock()
@@ -127,7 +132,8 @@ class _Guard:
                 raise KeyboardInterrupt
             return
         self._signals += 1
-        if self._signals > 2 and time.monotonic() - self._hurried_at > INSISTING_SECONDS:  # noqa: PLR2004
+        hurried_at = self._hurried_at
+        if self._signals > 2 and hurried_at and time.monotonic() - hurried_at > INSISTING_SECONDS:  # noqa: PLR2004
             raise KeyboardInterrupt
         with suppress(OSError):  # the run has ended, or there is no end of signals
             self._telling.send(bytes([_NOTED | signum]))
@@ -138,6 +144,12 @@ class _Guard:
             return True
         module = None if frame is None else frame.f_globals.get("__name__")
         return module in _WAITS and time.monotonic() - self._hurried_at < PATIENT_SECONDS
+
+    def forget(self) -> None:
+        """Hold nothing of the run, in a child that was forked during it."""
+        self.let_go()
+        self._telling.close()
+        self._heard.close()
 
     def end(self) -> None:
         """Let the thread go, which from now on strikes nobody."""
@@ -169,14 +181,16 @@ class _Guard:
                     yield signum
 
     def _push(self, signum: int) -> None:
-        """Strike the main thread until the run ends."""
-        self._heard.settimeout(PUSH_SECONDS)
+        """Strike the main thread, again and again, until the run ends."""
+        strike_at = time.monotonic() + PUSH_SECONDS
         is_over = False
         while not is_over:
-            try:
-                is_over = not self._heard.recv(1)
-            except TimeoutError:
+            self._heard.settimeout(max(0.001, strike_at - time.monotonic()))
+            with suppress(TimeoutError):  # what is heard are signals of others, or the end
+                is_over = not self._heard.recv(4096)
+            if not is_over and time.monotonic() >= strike_at:
                 self._strike(signum)
+                strike_at = time.monotonic() + PUSH_SECONDS
 
     def _strike(self, signum: int) -> None:
         with self._turn:  # a signal that comes when the handlers are put back would kill
@@ -206,20 +220,43 @@ def _usual() -> dict[int, _Handler]:
     return {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
+class _Forking(threading.local):
+    """Hold what each thread that forks puts off until its child has let go of the run."""
+
+    mask: Iterable[int] = ()
+
+
+_forking = _Forking()
+
+
+def _put_off_signals() -> None:
+    """Have no signal reach the child before it tells nobody of it."""
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _usual())
+
+
+def _take_signals_again() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
 def _forget_in_child() -> None:
     """Have signals end a child that was forked during a run: its copy of the run can't be stopped.
 
     Else ``terminate`` of multiprocessing, say, would be without effect there.
     """
+    for guard in list(_guards):
+        guard.forget()
     for number, usual in _usual().items():
-        guard = getattr(signal.getsignal(number), "__self__", None)
-        if isinstance(guard, _Guard):
-            guard.let_go()
+        if isinstance(getattr(signal.getsignal(number), "__self__", None), _Guard):
             signal.signal(number, usual)
+    _take_signals_again()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
+    os.register_at_fork(
+        before=_put_off_signals,
+        after_in_parent=_take_signals_again,
+        after_in_child=_forget_in_child,
+    )
 
 
 def struck(task: Task, outcome: Outcome, *, shares_memory: bool) -> bool:

@@ -8,7 +8,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import copy_context
-from itertools import islice
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
@@ -169,7 +168,8 @@ class Stream(Iterator[Outcome]):
             raise RuntimeError("a listener cannot read the stream that it is called for")
         with self._turn:  # after a call of `acquire` an interrupt could strike before the `try`
             if self.ready and not self._closing:  # by another thread that reads
-                return self.ready.popleft()
+                with suppress(IndexError):  # a third one has taken it
+                    return self.ready.popleft()
             self._reader = me
             try:
                 if not self._begun:
@@ -196,18 +196,22 @@ class Stream(Iterator[Outcome]):
 
     def take_waiting(self) -> list[Outcome]:
         """Give, without waiting, what has succeeded; for a reader on a loop, if ``unwatched``."""
-        if self.unwatched is None or not self._begun or self._closing or self._turn.locked():
+        if self.unwatched is None or not self._begun or self._closing:
             return []
-        with self._turn:
+        if not self._turn.acquire(blocking=False):  # who has it may wait for what runs here
+            return []
+        try:
             self._settle_waiting(self.unwatched.outbox, self.unwatched.outbox.bound)
+        finally:
+            self._turn.release()
         taken = list(self.ready)
         self.ready.clear()
         return taken
 
     def _settle_waiting(self, outbox: Outbox, most: int) -> None:
         """Settle what waits to be read and has succeeded: nobody is told, so it needs no turn."""
-        unread, pop, ready = outbox.unread, self._ledger.pop, self.ready
-        known = len(ready)
+        unread, pop = outbox.unread, self._ledger.pop
+        fresh: list[Outcome] = []
         try:
             for _ in range(min(len(unread), most)):
                 outcome = unread.popleft()
@@ -217,11 +221,12 @@ class Stream(Iterator[Outcome]):
                 if pop(outcome.index, None) is None:
                     _log_stray(outcome)
                 else:
-                    ready.append(outcome)
+                    fresh.append(outcome)
         finally:
-            self._succeeded += len(ready) - known
+            self._succeeded += len(fresh)
+            self.ready.extend(fresh)  # from now on other threads that read may take them
             if self._handed_out is not None:
-                self._handed_out.extend(islice(ready, known, None))
+                self._handed_out.extend(fresh)
                 self._forget_too_many(self._handed_out)
         if outbox.awaited and len(unread) <= outbox.half:
             outbox.resume()
@@ -274,7 +279,8 @@ class Stream(Iterator[Outcome]):
             self._forget_too_many(self._handed_out)
 
     def _forget_too_many(self, kept: list[Outcome]) -> None:
-        if self._plan.keep is not None and len(kept) > self._plan.keep:
+        """Hold none of what was handed out once that is more than the run keeps."""
+        if self._plan.keep is not None and len(kept) - len(self.ready) > self._plan.keep:
             self._handed_out = None
 
     @property

@@ -371,6 +371,8 @@ class _LoopStream:
                 outcome = succeeded(task, value, runner.started_at, _clock() - runner.began, WORKER)
             except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
                 outcome = self._failed(runner, task, error)
+                if not runner.cancels and self._ends_with_its_loop():
+                    self.tasks.close()
             if (task.timeout is not None and not self._claims(runner)) or runner.abandoned:
                 return
             runner.task = None
@@ -400,6 +402,12 @@ class _LoopStream:
                 return
             task = following
         self._leave(runner)  # taken too late: the engine answers for the task
+
+    def _ends_with_its_loop(self) -> bool:
+        """Tell whether the loop that the consumer is on ends, for which all on it is cancelled."""
+        return self.outbox.is_read_on_loop and all(
+            task.cancelling() for task in asyncio.all_tasks()
+        )
 
     def _rouse_soon(self) -> None:
         """Rouse the consumer for many at once, or when the loop brings nothing more right now.
