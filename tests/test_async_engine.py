@@ -498,3 +498,47 @@ def test_a_cancelled_arun_carries_its_report():
 
     assert [outcome.status for outcome in report] == ["ok", "cancelled"]
     assert report.partial
+
+
+def test_a_loop_that_ends_with_an_open_stream_starts_no_further_task():
+    """What is cancelled with the loop is not taken for the end of its task."""
+    begun = []
+
+    async def work(number):
+        begun.append(number)
+        await asyncio.sleep(0.001 * (number % 7))
+
+    async def read():
+        async for outcome in engine.astream([partial(work, n) for n in range(2_000)]):
+            if outcome.index == 5:
+                held.append(len(begun))
+                raise LookupError
+
+    held = []
+    with Engine("asyncio(max_concurrency=20)") as engine:
+        with pytest.raises(LookupError):
+            asyncio.run(read())
+
+        assert len(begun) <= held[0] + 20
+
+
+def test_a_stream_is_read_on_its_own_loop_alone():
+    """On another one it says so, instead of waiting there for ever."""
+    engine = Engine("asyncio")
+
+    async def open_stream():
+        stream = engine.astream([partial(asyncio.sleep, 0)] * 3)
+        await anext(stream)
+        return stream
+
+    async def read(stream):
+        async for _ in stream:
+            pass
+
+    loop = asyncio.new_event_loop()
+    stream = loop.run_until_complete(open_stream())
+    with pytest.raises(RuntimeError, match="only on the event loop"):
+        asyncio.run(read(stream))
+    loop.run_until_complete(stream.aclose())
+    loop.close()
+    engine.close()

@@ -586,6 +586,78 @@ def test_signals_of_a_child_forked_during_a_run_are_its_own(engine):
     assert engine.run([handle_in_child] * 3, strategy="sequential").values == [7] * 3
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_signal_to_a_child_just_forked_is_its_own(engine):
+    """However soon it comes: it ends the child, and the run goes on."""
+
+    def end_child(_number):
+        child = os.fork()
+        if child == 0:
+            time.sleep(PATIENCE)
+            os._exit(1)
+        os.kill(child, signal.SIGTERM)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    report = engine.map(end_child, range(300), strategy="threads(max_workers=2)")
+
+    assert set(report.values) == {-signal.SIGTERM}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_that_lives_on_holds_nothing_of_the_run(engine):
+    """The thread that hears signals ends with the run."""
+    children = []
+
+    def fork_child():
+        child = os.fork()
+        if child == 0:
+            time.sleep(PATIENCE)
+            os._exit(0)
+        children.append(child)
+
+    engine.run([fork_child], strategy="threads")
+    try:
+        for thread in threading.enumerate():
+            if thread.name == "stratagem-signals":
+                thread.join(PATIENCE / 2)
+                assert not thread.is_alive()
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
+
+
+TIMED = """
+import os, signal, sys, time
+from stratagem import Engine
+
+def work(number):
+    os.write(1, b"begun\\n")
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        time.sleep(1)
+
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+with Engine("sequential") as engine:
+    try:
+        engine.map(work, range(2))
+    except KeyboardInterrupt as interrupt:
+        print("end", interrupt.report.stopped)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
+def test_other_signals_do_not_put_off_the_second_one(start_script):
+    """A program whose timer strikes all the time ends as soon as any other."""
+    process = start_script(TIMED)
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    printed, complaints = process.communicate(timeout=PATIENCE)
+
+    assert printed == "end interrupted\n", complaints
+
+
 @pytest.fixture
 def told():
     """Have the interpreter tell a program of signals, as the loop of an asyncio program does."""

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import sys
 import threading
 import time
 import weakref
@@ -350,3 +351,52 @@ def test_what_a_failing_strategy_could_not_hand_on_stands_in_the_report():
     assert [o.status for o in report] == ["ok", "ok", "cancelled"]
     assert report[1].value == "1"
     assert recorder.of_task("1") == [Event("before_task", "1"), Event("after_task", "1", "ok")]
+
+
+def test_threads_that_read_one_stream_get_each_outcome_once(engine):
+    """However they take turns, the report counts each, and none is given twice."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(10):
+            stream = engine.stream_map(abs, range(2_000), strategy="threads(max_workers=2)")
+            read = [[] for _ in range(4)]
+            readers = [
+                threading.Thread(target=lambda mine=mine: mine.extend(stream), daemon=True)
+                for mine in read
+            ]
+            for reader in readers:
+                reader.start()
+            for reader in readers:
+                reader.join(60)
+            taken = sorted(outcome.index for mine in read for outcome in mine)
+            assert taken == list(range(2_000))
+            assert stream.report.counts.total() == len(stream.report) == 2_000
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_what_was_read_ahead_is_not_handed_out(engine):
+    """The report holds what was handed out as long as that alone is no more than is kept."""
+    with engine.stream_map(abs, range(200), strategy="threads(max_workers=2)", keep=100) as stream:
+        seen = [next(stream).index for _ in range(70)]
+
+    assert set(seen) <= {outcome.index for outcome in stream.report}
+
+
+class FailingRows(list):
+    """Raise where the item at 40 is asked for."""
+
+    def __getitem__(self, index):
+        if index == 40:
+            raise OSError("row 40 is broken")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("spec", ["sequential", "threads", "processes", "asyncio"])
+def test_a_list_whose_item_raises_gives_those_before_it(engine, spec):
+    """However many a strategy takes at once."""
+    with pytest.raises(OSError, match="row 40") as caught:
+        engine.map(abs, FailingRows(range(60)), strategy=spec)
+
+    assert [outcome.index for outcome in caught.value.report] == list(range(40))

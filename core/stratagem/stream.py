@@ -326,6 +326,8 @@ class Stream(Iterator[Outcome]):
             self._closing = True
             task = self._numbering.entered(index, self._ledger[index])
             self._settle(self._unanswered(task))
+        if self._handed_out is not None:
+            self._forget_too_many(self._handed_out)
         if self._handed_out is None:
             self._kept_back.extend(self.ready)
         self.ready.clear()
