@@ -2,7 +2,9 @@
 
 import itertools
 import os
+import weakref
 from contextlib import closing
+from typing import ClassVar
 
 import pytest
 
@@ -119,3 +121,27 @@ def test_a_crash_in_a_batch_costs_one_task(engine):
     assert [outcome.value for outcome in report if outcome.ok] == [
         *itertools.chain(range(700), range(701, 1_500))
     ]
+
+
+class Large:
+    """Be a result that its worker should not hold on to."""
+
+    made: ClassVar = []
+
+    def __init__(self):
+        self.made.append(weakref.ref(self))
+
+    def __reduce__(self):
+        return int, ()
+
+
+def make_large(number):
+    return Large() if number == 0 else [reference() is None for reference in Large.made]
+
+
+def test_a_worker_holds_no_result_while_the_next_task_runs():
+    """The room that it takes is free again, also within a batch."""
+    with Engine("processes(max_workers=1)") as engine:
+        values = engine.map(make_large, range(50)).values
+
+    assert values == [0] + [[True]] * 49

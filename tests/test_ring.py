@@ -1,7 +1,9 @@
 """The ring in shared memory: what a worker writes is read whole, in order, and once."""
 
 import itertools
+import os
 import random
+import signal
 
 import pytest
 
@@ -112,3 +114,24 @@ def test_the_task_that_runs_is_told_with_what_is_done():
     rings.writer.publish()
     rings.read()
     assert [number for number, *_ in itertools.islice(rings.seen, 3, None)] == [4]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_no_moment_shows_a_word_half_written():
+    """Whoever looks, or kills, at any moment finds a task that runs, and a head that only grows."""
+    rings = Rings()
+    rings.writer.begin(1)
+    child = os.fork()
+    if child == 0:
+        for number in itertools.count(2):
+            rings.writer.begin(number)
+    try:
+        seen = [rings.reader.running() for _ in range(200_000)]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+    assert seen[-1][0] > 1
+    assert min(number for number, _ in seen) >= 1
+    assert min(began for _, began in seen) >= seen[0][1] > 0
+    assert [number for number, _ in seen] == sorted(number for number, _ in seen)

@@ -326,11 +326,7 @@ class Stream(Iterator[Outcome]):
             self._closing = True
             task = self._numbering.entered(index, self._ledger[index])
             self._settle(self._unanswered(task))
-        if self._handed_out is not None:
-            self._forget_too_many(self._handed_out)
-        if self._handed_out is None:
-            self._kept_back.extend(self.ready)
-        self.ready.clear()
+        self._hand_out_no_more()
         self._over = True
         whole = self._counts.total() == self.run.total and not self._failures[Status.CANCELLED]
         if self._stopped == "closed" and whole:
@@ -350,6 +346,14 @@ class Stream(Iterator[Outcome]):
             self._kin.leave(self)
         if wait:
             self._intake.settle_stages()
+
+    def _hand_out_no_more(self) -> None:
+        """Keep for the report what is settled and nobody has taken."""
+        if self._handed_out is not None:
+            self._forget_too_many(self._handed_out)
+        if self._handed_out is None:
+            self._kept_back.extend(self.ready)
+        self.ready.clear()
 
     @property
     def _read_to_its_end(self) -> bool:

@@ -26,19 +26,16 @@ CAPACITY = 262_144
 LARGEST = CAPACITY // 4
 _HALF = CAPACITY // 2
 _HEADER = struct.Struct("IIqddB")
-# Native, so that a word is written at once: with a byte order it is written byte by byte.
-_WORD = struct.Struct("q")
-_MOMENT = struct.Struct("d")
-# The head first: a task that is over must not look as if it were lost.
-# The moment before the number: a new number must not stand beside an old moment.
-_BEGIN = struct.Struct("qdq")
-_HEAD, _BEGAN, _RUNNING, _TAIL, _BODY = 0, 8, 16, 24, 32
+# Words in the memory, each of eight bytes: where the head is, when the task that runs began, what
+# number it has, and where the tail is. A word is stored through a view of its type, which does it
+# at once: `struct` zeroes the place first, and who is killed just then would leave that behind.
+_HEAD, _BEGAN, _RUNNING, _TAIL = range(4)
+_BODY = 32
 _END = _BODY + CAPACITY
 
 # Looked up once: they are called for every task.
 _HEADER_SIZE = _HEADER.size
 _pack_header, _unpack_header = _HEADER.pack, _HEADER.unpack_from
-_pack_begin = _BEGIN.pack_into
 
 
 def allocate() -> Arena:
@@ -57,7 +54,9 @@ class Ring:
     def __init__(self, memory: Arena, wait: Callable[[], None] | None = None) -> None:
         self._arena = memory  # which closes its descriptor when nobody knows it any more
         self._memory: mmap = memory.buffer
-        self._words = memoryview(self._memory)[:_BODY]
+        self._view = memoryview(self._memory)[:_BODY]
+        self._words = self._view.cast("q")
+        self._moments = self._view.cast("d")
         self._wait = wait
         self._at = _BODY
         self._before = -_BODY
@@ -78,17 +77,21 @@ class Ring:
             Now, in ``time.monotonic()``.
         """
         began = monotonic()
-        _pack_begin(self._words, _HEAD, self._before + self._at, began, number)
+        words = self._words
+        # The head first: a task that is over must not look as if it were lost.
+        # The moment before the number: a new number must not stand beside an old moment.
+        words[_HEAD] = self._before + self._at
+        self._moments[_BEGAN] = began
+        words[_RUNNING] = number
         return began
 
     def publish(self) -> None:
         """Publish what was written. Only the worker calls it."""
-        _WORD.pack_into(self._words, _HEAD, self._head)
+        self._words[_HEAD] = self._head
 
     def running(self) -> tuple[int, float]:
         """Give the number of the last task begun, 0 for none, and its ``time.monotonic()``."""
-        number: int = _WORD.unpack_from(self._words, _RUNNING)[0]
-        return number, _MOMENT.unpack_from(self._words, _BEGAN)[0]
+        return self._words[_RUNNING], self._moments[_BEGAN]
 
     def write(self, number: int, kind: int, started_at: float, seconds: float, body: bytes) -> bool:
         """Write a record, to be published by the next ``begin`` or ``publish``.
@@ -124,17 +127,17 @@ class Ring:
 
     def _make_room(self, head: int) -> int:
         """Wait until there is room up to ``head``; give how much is taken then."""
-        self._tail = _WORD.unpack_from(self._words, _TAIL)[0]
+        self._tail = self._words[_TAIL]
         while head - self._tail > CAPACITY:
             assert self._wait is not None
             self.publish()
             self._wait()
-            self._tail = _WORD.unpack_from(self._words, _TAIL)[0]
+            self._tail = self._words[_TAIL]
         return head - self._tail
 
     def read(self) -> Records:
         """Give every record published so far. Only the parent calls it."""
-        head: int = _WORD.unpack_from(self._words, _HEAD)[0]
+        head = self._words[_HEAD]
         if head <= self._tail:
             return _NOTHING
         unread = self._bytes(self._tail, head - self._tail)
@@ -143,7 +146,7 @@ class Ring:
         if records is None:
             records, size = _records(unread)
         self._tail += size
-        _WORD.pack_into(self._words, _TAIL, self._tail)
+        self._words[_TAIL] = self._tail
         return records
 
     def _bytes(self, position: int, size: int) -> bytes:
@@ -155,7 +158,9 @@ class Ring:
 
     def release(self) -> None:
         """Let go of the memory."""
+        self._moments.release()
         self._words.release()
+        self._view.release()
         self._memory.close()
 
 

@@ -360,6 +360,8 @@ class _Worker:
                 or 0 < len(todo) == self._low
             ):
                 self._tell()
+            value = given = parcel = None  # the next task may need the room
+            del make_task
             left -= 1
             if left == 0:
                 self._retire()
