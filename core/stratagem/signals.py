@@ -4,7 +4,6 @@ import _thread
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 import weakref
@@ -81,6 +80,7 @@ def interruptible(run: Interruptible) -> Iterator[None]:
         for number, handler in previous.items():
             if signal.getsignal(number) == guard.note:
                 signal.signal(number, handler)
+        guard.close()
 
 
 _guards: "weakref.WeakSet[_Guard]" = weakref.WeakSet()
@@ -90,7 +90,7 @@ class _Guard:
     """Hand the signals of one run to a thread that may wait for locks.
 
     A handler runs between any two bytecodes of the main thread, whatever lock that holds,
-    so it only writes into a socket. The interpreter writes there, too, and at once: a handler
+    so it only writes into a pipe. The interpreter writes there, too, and at once: a handler
     waits for the main thread, which may have begun a long sleep just after the signal came.
     A signal may lack either word, but has none twice.
 
@@ -101,26 +101,27 @@ class _Guard:
     def __init__(self, run: Interruptible, signums: frozenset[int]) -> None:
         self._run = run
         self._signums = signums
-        self._heard, self._telling = socket.socketpair()
-        self._telling.setblocking(False)
+        self._heard, self._telling = os.pipe()
+        with suppress(AttributeError):  # on Windows, where the interpreter does not ask for it
+            os.set_blocking(self._telling, False)
         _guards.add(self)
         self._signals = 0
         self._hurried_at = 0.0
         self._turn = threading.Lock()
         self._striking = False
         self._struck = False
-        self._ended = False
+        self._over = threading.Event()
 
     def listen(self) -> None:
         """Have the interpreter tell of signals, unless it tells somebody else."""
-        before = signal.set_wakeup_fd(self._telling.fileno(), warn_on_full_buffer=False)
+        before = signal.set_wakeup_fd(self._telling, warn_on_full_buffer=False)
         if before != -1:
             signal.set_wakeup_fd(before)
 
     def let_go(self) -> None:
         """Have the interpreter tell of signals no more."""
         now = signal.set_wakeup_fd(-1)
-        if now != self._telling.fileno():  # a loop that runs in the main thread took it over
+        if now != self._telling:  # a loop that runs in the main thread took it over
             signal.set_wakeup_fd(now)
 
     def note(self, signum: int, frame: FrameType | None) -> None:
@@ -135,8 +136,9 @@ class _Guard:
         hurried_at = self._hurried_at
         if self._signals > 2 and hurried_at and time.monotonic() - hurried_at > INSISTING_SECONDS:  # noqa: PLR2004
             raise KeyboardInterrupt
-        with suppress(OSError):  # the run has ended, or there is no end of signals
-            self._telling.send(bytes([_NOTED | signum]))
+        if not self._over.is_set():
+            with suppress(OSError):  # there is no end of signals
+                os.write(self._telling, bytes([_NOTED | signum]))
 
     def _is_waiting(self, frame: FrameType | None) -> bool:
         """Tell whether the main thread is on its way to the end by itself."""
@@ -148,31 +150,40 @@ class _Guard:
     def forget(self) -> None:
         """Hold nothing of the run, in a child that was forked during it."""
         self.let_go()
-        self._telling.close()
-        self._heard.close()
+        os.close(self._telling)
+        os.close(self._heard)
+        self._telling = self._heard = -1
 
     def end(self) -> None:
-        """Let the thread go, which from now on strikes nobody."""
+        """Have the thread strike nobody from now on."""
         with self._turn:
-            self._ended = True
+            self._over.set()
         self.let_go()
-        self._telling.close()
+
+    def close(self) -> None:
+        """Let the thread go, once no handler writes any more."""
+        _guards.discard(self)
+        if self._telling >= 0:  # else a forked child goes on with the code of the run
+            os.close(self._telling)
 
     def serve(self) -> None:
         """Stop the run at the first signal, hurry it at the second, then strike, once."""
-        with self._heard:
+        try:
             for nth, signum in enumerate(self._arriving()):
                 if nth == 0:
                     self._run.interrupt(signum)
                 else:
                     self._hurried_at = time.monotonic()
                     self._run.hurry()
-                    self._push(signum)
+                    while not self._over.wait(PUSH_SECONDS):
+                        self._strike(signum)
+        finally:
+            os.close(self._heard)
 
     def _arriving(self) -> Iterator[int]:
         """Give each signal when the first word of it comes, until the run ends."""
         told = Counter[bool]()
-        while byte := self._heard.recv(1):
+        while byte := os.read(self._heard, 1):
             signum, is_noted = byte[0] & ~_NOTED, byte[0] >= _NOTED
             if signum in self._signums:
                 known = max(told.values(), default=0)
@@ -180,21 +191,9 @@ class _Guard:
                 if told[is_noted] > known:
                     yield signum
 
-    def _push(self, signum: int) -> None:
-        """Strike the main thread, again and again, until the run ends."""
-        strike_at = time.monotonic() + PUSH_SECONDS
-        is_over = False
-        while not is_over:
-            self._heard.settimeout(max(0.001, strike_at - time.monotonic()))
-            with suppress(TimeoutError):  # what is heard are signals of others, or the end
-                is_over = not self._heard.recv(4096)
-            if not is_over and time.monotonic() >= strike_at:
-                self._strike(signum)
-                strike_at = time.monotonic() + PUSH_SECONDS
-
     def _strike(self, signum: int) -> None:
         with self._turn:  # a signal that comes when the handlers are put back would kill
-            if not (self._ended or self._struck or self._run.ending):
+            if not (self._over.is_set() or self._struck or self._run.ending):
                 self._striking = True
                 _strike_main(signum)
 
